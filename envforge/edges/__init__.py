@@ -1,0 +1,1 @@
+"""The only doors to the world: sockets, programs, files from outside, the store."""

@@ -1,0 +1,1 @@
+"""Verbs of the node, which run with no network and little more than the standard library."""

@@ -1,0 +1,1 @@
+"""What decides which packages: py-rattler for conda, uv for PyPI."""
