@@ -26,7 +26,7 @@ class Reporter:
         """Something for ``--verbose`` and for the log file only."""
 
     @contextmanager
-    def task(self, text: str, total: int | None, unit: str = "bytes") -> Iterator[Progress]:
+    def task(self, text: str, total: int | None, unit: str = "bytes") -> Iterator[Progress]:  # noqa: ARG002
         """A piece of work whose progress is counted.
 
         :param text: what is being done.

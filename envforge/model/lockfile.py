@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
 from envforge.errors import InputError
@@ -160,7 +161,7 @@ class Lockfile:
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.packages, key=lambda package: package.key))
-        for one, other in zip(ordered, ordered[1:]):
+        for one, other in pairwise(ordered):
             if one.key == other.key:
                 raise InputError(
                     f"{one.name} is locked twice for {one.platform}: {one.version} and {other.version}",

@@ -1,0 +1,110 @@
+"""The only module that starts programs.
+
+A program to run is a value first (:class:`Command`), so that it can be shown, logged without secrets
+and tested; :func:`run` starts it with an argument list, never through a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from envforge.errors import CouldNotError
+
+__all__ = ["Command", "Completed", "redacted", "run", "uv_executable"]
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TERM", "TZ", "SYSTEMROOT")
+_NETWORK = (
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+)  # fmt: skip
+_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=/t/)[^/\s]+")
+
+
+def redacted(text: str) -> str:
+    """``text`` with the user, password or token of every URL in it replaced by ``***``."""
+    return _SECRET.sub("***", text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A program to start: argument list, working directory, and what its environment has on top.
+
+    The environment is small on purpose: variables that steer Python, uv, pip or conda must not leak in.
+    With ``network`` the proxy and certificate settings of the user go along.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """The whole environment that the program is given."""
+        names = _KEPT + (_NETWORK if self.network else ())
+        return {name: os.environ[name] for name in names if name in os.environ} | dict(self.env)
+
+    def __str__(self) -> str:
+        return redacted(shlex.join(self.argv))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """How a program ended, and what it said."""
+
+    command: Command
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(command: Command, *, timeout: float | None = None) -> Completed:
+    """Start ``command``, wait for it, and return how it ended, whatever its exit status.
+
+    :param timeout: seconds, after which it is killed.
+    :raises CouldNotError: if it cannot be started or does not end in time.
+    """
+    try:
+        done = subprocess.run(
+            command.argv,
+            cwd=command.cwd,
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CouldNotError(f"{command.argv[0]} did not end within {timeout:g} seconds") from error
+    except OSError as error:
+        raise CouldNotError(
+            f"cannot start {command.argv[0]}: {error.strerror or error}",
+            at=str(error.filename or command.argv[0]),
+            do="check that it is installed and may be executed",
+        ) from error
+    return Completed(command=command, returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def uv_executable() -> str:
+    """The path of the uv that belongs to this installation.
+
+    :raises CouldNotError: if it is not installed beside envforge.
+    """
+    from uv import find_uv_bin  # noqa: PLC0415 - only who needs uv pays for finding it
+
+    try:
+        return str(find_uv_bin())
+    except FileNotFoundError as error:
+        raise CouldNotError(
+            "uv is not installed beside envforge",
+            at=str(error),
+            do="python -m pip install 'uv>=0.13,<0.14'",
+        ) from error
