@@ -98,7 +98,7 @@ def uv_executable() -> str:
 
     :raises CouldNotError: if it is not installed beside envforge.
     """
-    from uv import find_uv_bin  # noqa: PLC0415 - only who needs uv pays for finding it
+    from uv import find_uv_bin  # only who needs uv pays for finding it
 
     try:
         return str(find_uv_bin())
