@@ -7,7 +7,6 @@ A ``file:`` URL is read from disk, so that a channel or an index in a directory 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -165,7 +164,7 @@ class Fetcher:
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
         try:
-            answer = self._session.get(os.path.expandvars(url), stream=True, timeout=self.timeout)
+            answer = self._session.get(url, stream=True, timeout=self.timeout)
             with closing(answer):
                 _check_status(answer, url)
                 yield from _whole_body(answer, url)

@@ -64,9 +64,10 @@ class Completed:
     stderr: str
 
 
-def run(command: Command, *, timeout: float | None = None) -> Completed:
+def run(command: Command, *, stdin: str = "", timeout: float | None = None) -> Completed:
     """Start ``command``, wait for it, and return how it ended, whatever its exit status.
 
+    :param stdin: what it reads from its standard input.
     :param timeout: seconds, after which it is killed.
     :raises CouldNotError: if it cannot be started or does not end in time.
     """
@@ -75,10 +76,10 @@ def run(command: Command, *, timeout: float | None = None) -> Completed:
             command.argv,
             cwd=command.cwd,
             env=command.environment(),
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
-            text=True,
-            errors="replace",
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=timeout,
             check=False,
         )

@@ -1,0 +1,29 @@
+"""``python -m envforge`` and the ``envforge`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from envforge.cli.app import run
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and end the process.
+
+    py-rattler's background threads can crash an interpreter that tears itself down (exit status 139 after
+    all work is done), so the process ends at once when everything is written.
+    """
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 3
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

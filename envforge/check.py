@@ -1,0 +1,132 @@
+"""``lock --check``: does the lockfile still satisfy the specification?  Nothing is resolved, or fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+
+from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
+from envforge.model.platforms import Target, default_target
+from envforge.model.spec import EnvironmentSpec, Line
+from envforge.resolvers.conda import channel_url, parse_match_spec
+
+__all__ = ["Unmet", "first_unmet"]
+
+
+class Unmet(Exception):
+    """The first requirement that does not hold: what, and where it was written."""
+
+    def __init__(self, what: str, at: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.at = at
+
+
+def first_unmet(
+    spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], base: Path
+) -> Unmet | None:
+    """The first requirement of ``spec`` that ``lockfile`` does not satisfy, or ``None``.
+
+    :param targets: what the lockfile would be made for now.
+    :param base: the directory that relative channel paths are relative to.
+    """
+    return next(_unmet(spec, lockfile, targets, base), None)
+
+
+def _unmet(
+    spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], base: Path
+) -> Iterator[Unmet]:
+    at = ", ".join(spec.sources) or "the specification"
+    declared = {url for name in spec.channels for url in channel_url(name, base)}
+    locked = {channel.url.rstrip("/") for channel in lockfile.channels}
+    for url in sorted(declared):
+        if url not in locked and url.rsplit("/", 1)[-1] not in locked:
+            yield Unmet(f"the lockfile was made without the channel {url}", at)
+    for target in targets:
+        if target.platform not in lockfile.platforms:
+            yield Unmet(f"the lockfile has no packages for {target.platform}", at)
+            continue
+        assumed = lockfile.target(target.platform)
+        if assumed is not None and assumed != target:
+            yield Unmet(f"{target.platform} was locked for {assumed}, now it is {target}", at)
+        yield from _unmet_conda(spec, lockfile, target)
+        yield from _unmet_pip(spec, lockfile, target)
+
+
+def _unmet_conda(spec: EnvironmentSpec, lockfile: Lockfile, target: Target) -> Iterator[Unmet]:
+    rows = {row.name: row for row in _rows(lockfile, target, "conda")}
+    for line in spec.conda_for(target.platform):
+        match_spec = parse_match_spec(line)
+        name = match_spec.name.normalized
+        if name.startswith("__"):
+            continue
+        row = rows.get(name)
+        if row is None:
+            yield Unmet(f"{line.text}: {name} is not locked for {target.platform}", line.at)
+        elif not _matches(match_spec, row):
+            found = f"{row.version} {row.build_string}"
+            yield Unmet(f"{line.text}: {name} {found} is locked for {target.platform}", line.at)
+
+
+def _matches(match_spec: object, row: LockedPackage) -> bool:
+    from rattler import MatchSpec, PackageRecord
+    from rattler.package.build_string import BuildString
+
+    assert isinstance(match_spec, MatchSpec)  # noqa: S101 - narrows the type for the lazy import
+    digits = row.build_string.rpartition("_")[2]
+    record = PackageRecord(
+        name=row.name,
+        version=row.version,
+        build=BuildString(row.build_string),
+        build_number=int(digits) if digits.isdigit() else 0,
+        subdir=row.subdir,
+    )
+    channel = match_spec.channel
+    if channel is not None and str(channel.base_url).rstrip("/") != row.channel:
+        return False
+    plain = MatchSpec(f"{row.name} {match_spec.version or '*'} {match_spec.build or '*'}", strict=False)
+    return plain.matches(record)
+
+
+def _unmet_pip(spec: EnvironmentSpec, lockfile: Lockfile, target: Target) -> Iterator[Unmet]:
+    from envforge.resolvers.pypi import marker_environment
+
+    lines = spec.pip_for(target.platform)
+    if not lines:
+        return
+    versions = _provided(lockfile, target) | {row.name: row.version for row in _rows(lockfile, target, "pip")}
+    python = next((r.version for r in _rows(lockfile, target, "conda") if r.name == "python"), "3")
+    environment = marker_environment(
+        lockfile.target(target.platform) or default_target(target.platform), python
+    )
+    for line in lines:
+        requirement = Requirement(line.text)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            yield from _unmet_requirement(line, requirement, versions, target)
+
+
+def _unmet_requirement(
+    line: Line, requirement: Requirement, versions: dict[str, str], target: Target
+) -> Iterator[Unmet]:
+    version = versions.get(canonical_name(requirement.name))
+    if version is None:
+        yield Unmet(f"{line.text}: {requirement.name} is not locked for {target.platform}", line.at)
+        return
+    try:
+        fits = requirement.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        fits = not requirement.specifier
+    if not fits:
+        yield Unmet(f"{line.text}: {requirement.name} {version} is locked for {target.platform}", line.at)
+
+
+def _provided(lockfile: Lockfile, target: Target) -> dict[str, str]:
+    words = lockfile.custom.get(f"envforge.provided.{target.platform}", "").split()
+    return dict(word.partition("@")[0].split("=", 1) for word in words if "=" in word)
+
+
+def _rows(lockfile: Lockfile, target: Target, manager: str) -> list[LockedPackage]:
+    return [r for r in lockfile.packages if r.platform == target.platform and r.manager == manager]

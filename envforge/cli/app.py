@@ -1,0 +1,149 @@
+"""The ``envforge`` command: finds the subcommand, and turns what goes wrong into three lines and a status."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import envforge
+from envforge.errors import EnvforgeError, InputError
+
+__all__ = ["COMMANDS", "cli", "run"]
+
+COMMANDS = {
+    "lock": "Resolve a specification into conda-lock.yml, for the cluster's platform.",
+    "mirror": "Download exactly what lockfiles name, as a channel and an index.",
+    "install": "Make the environment of a mirror or lockfile at a prefix.",
+    "verify": "Prove that a prefix or mirror is what was locked.",
+    "render": "Print a recipe that installs a mirror or lockfile into an image.",
+    "demo": "Run the whole path here, on a small channel made on the spot.",
+}
+"""Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"envforge.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        name = args[0] if args else ""
+        if name not in COMMANDS:
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            raise InputError(
+                f"no subcommand {name!r}",
+                at="the command line",
+                do=f"envforge {close[0]}" if close else "envforge --help",
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every subcommand takes --json, --quiet and --verbose; 'envforge COMMAND --help' says the rest.",
+)
+@click.version_option(envforge.__version__, prog_name="envforge", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Carry a software environment from a laptop with internet to a cluster without it.
+
+    lock, mirror, carry the directory over, install, verify.
+    """
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return the exit status; never raises, whatever goes wrong."""
+    command = f"envforge {argv[0]}" if argv and argv[0] in COMMANDS else "envforge"
+    as_json = "--json" in argv
+    try:
+        outcome = cli.main(args=list(argv), prog_name="envforge", standalone_mode=False)
+    except EnvforgeError as error:
+        return _fail(error, command, as_json=as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        wrong = InputError(error.format_message().rstrip("."), do=f"{command} --help")
+        return _fail(wrong, command, as_json=as_json)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("envforge: interrupted; nothing half-made is left", err=True)
+        return 130
+    except BrokenPipeError:
+        return 3
+    except MemoryError:
+        return _fail(EnvforgeError("not enough memory"), command, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
+        return _fail(_unexpected(error), command, as_json=as_json)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _unexpected(error: Exception) -> EnvforgeError:
+    story = "".join(traceback.format_exception(error))
+    if isinstance(error, OSError):
+        return EnvforgeError(
+            error.strerror or str(error),
+            at=str(error.filename) if error.filename else None,
+            do="check that the path exists, may be used, and that the disk has room",
+            story=story,
+        )
+    return EnvforgeError(
+        f"a mistake in envforge: {type(error).__name__}: {error}".splitlines()[0],
+        do="report it with the log",
+        story=story,
+    )
+
+
+def _fail(error: EnvforgeError, command: str, *, as_json: bool) -> int:
+    log = _write_log(error, command) if error.story else None
+    at = error.at or command
+    do = error.do or f"{command} --help"
+    if log is not None:
+        do += f"   (the whole story: {log})"
+    if as_json:
+        document = {"what": error.what, "at": at, "do": do, "exit_code": error.exit_code}
+        click.echo(json.dumps({"error": document}, indent=2))
+    for line in (f"envforge: {_one_line(error.what)}", f"  at: {_one_line(at)}", f"  do: {_one_line(do)}"):
+        click.echo(line, err=True)
+    return error.exit_code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n")).strip()
+
+
+def _write_log(error: EnvforgeError, command: str) -> Path | None:
+    """Write the long version where the user can find it; ``None`` where that is not possible."""
+    from envforge.settings import log_file
+
+    path = log_file()
+    text = (
+        f"{time.strftime('%Y-%m-%d %H:%M:%S')} {command} (envforge {envforge.__version__}, "
+        f"Python {sys.version.split()[0]})\n{error.what}\nat: {error.at}\n\n{error.story}\n"
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        return None
+    return path

@@ -1,0 +1,141 @@
+"""What people see: progress on a terminal, quiet in a log, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from envforge.reporting import Progress, Reporter
+
+__all__ = ["Console", "human_size", "output_options", "print_result", "read_text", "write_atomically"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Console(Reporter):
+    """The command line's reporter: steps on a terminal or with ``--verbose``, notes unless ``--quiet``."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    @property
+    def _lively(self) -> bool:
+        return not self.quiet and (self.verbose or sys.stderr.isatty())
+
+    def step(self, text: str) -> None:
+        if self._lively:
+            click.echo(f"  {text}", err=True)
+
+    def note(self, text: str) -> None:
+        if not self.quiet:
+            click.echo(f"note: {text}", err=True)
+
+    def detail(self, text: str) -> None:
+        if self.verbose:
+            click.echo(f"  {text}", err=True)
+
+    @contextmanager
+    def task(self, text: str, total: int | None, unit: str = "bytes") -> Iterator[Progress]:
+        if self.quiet or not sys.stderr.isatty():
+            yield Progress()
+            return
+        with _bar(text, total, unit) as progress:
+            yield progress
+
+
+@contextmanager
+def _bar(text: str, total: int | None, unit: str) -> Iterator[Progress]:
+    from rich.console import Console as Screen
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    counted = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("  {task.description}"), BarColumn(), counted, TimeRemainingColumn())
+    with Bars(*columns, console=Screen(stderr=True), transient=True) as bars:
+        task = bars.add_task(text, total=total)
+
+        class Drawn(Progress):
+            def advance(self, amount: int) -> None:
+                bars.update(task, advance=amount)
+
+        yield Drawn()
+
+
+def output_options(function: F) -> F:
+    """The options that every subcommand takes: ``--json``, ``--quiet``, ``--verbose``."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Say each step, also without a terminal."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors."),
+        click.option(
+            "--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def print_result(console: Console, lines: Iterable[str], document: Mapping[str, Any]) -> None:
+    """Print the result on stdout: as JSON with ``--json``, else as lines."""
+    if console.json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    for line in lines:
+        click.echo(line)
+
+
+def human_size(size: int) -> str:
+    """A number of bytes for people: ``1.5 GB``; powers of ten, as disks and quotas are sold."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def read_text(path: Path, *, limit: int = 512_000_000) -> str:
+    """A text file that the user named.
+
+    :raises InputError: if it does not exist, is no text, or is larger than ``limit`` bytes.
+    """
+    from envforge.errors import InputError
+
+    try:
+        if path.is_dir():
+            raise InputError("a directory where a file is needed", at=str(path), do="name a file")
+        if path.stat().st_size > limit:
+            raise InputError(f"larger than {human_size(limit)}", at=str(path), do="name the right file")
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise InputError("no such file", at=str(path), do="check the path, or name another") from error
+    except UnicodeDecodeError as error:
+        raise InputError("not a text file (UTF-8)", at=str(path), do="name the right file") from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", at=str(path), do=f"ls -l '{path}'") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside and rename: ``path`` is the old file or the new one, never half of one."""
+    import os
+
+    from envforge.errors import CouldNotError
+
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise CouldNotError(
+            f"cannot write: {error.strerror or error}", at=str(path), do="name another place: -o FILE"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""``envforge install``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from envforge.cli.console import Console, human_size, output_options, print_result
+from envforge.cli.sources import open_source
+from envforge.edges.store import Store
+from envforge.node.bytecode import jobs_available
+from envforge.node.install import InstallOptions, InstallResult, host_platform, install
+from envforge.node.prefix import Prefix
+from envforge.settings import store_layers, use_log_file
+
+__all__ = ["command"]
+
+
+@click.command("install")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-p", "--prefix", required=True, type=click.Path(path_type=Path), help="The path to use it at.")
+@click.option("--lock", metavar="NAME", help="Which lock of the mirror, where it holds several.")
+@click.option("--expect-lock", metavar="sha256:HEX", help="Refuse any other lockfile than this.")
+@click.option("--group", "groups", multiple=True, help="Also install this group; repeatable.")
+@click.option(
+    "--store",
+    "stores",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Keep unpacked packages here; with several, the last is written to.  [default: beside the prefix]",
+)
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 256), help="Threads and processes.  [default: what is allowed]"
+)
+@click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing.")
+@output_options
+def command(
+    source: Path,
+    prefix: Path,
+    *,
+    lock: str | None,
+    expect_lock: str | None,
+    groups: tuple[str, ...],
+    stores: tuple[Path, ...],
+    jobs: int | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Make the environment of SOURCE at --prefix: a mirror (no network), or a lockfile (with network).
+
+    The new environment is made beside the old one and takes its place in one step; what fails or is killed
+    leaves the old one as it was.
+    """
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    place = Prefix(prefix)
+    place.check()
+    root, lower = store_layers(stores, place.generations / "store")
+    if not dry_run and place.generations.is_dir():
+        use_log_file(place.generations / "log.txt")
+    store = Store(root, lower)
+    chosen = tuple(dict.fromkeys(("main", *groups)))
+    opened = open_source(
+        source, lock=lock, store=store, platform=host_platform(), groups=chosen, reporter=console
+    )
+    options = InstallOptions(
+        groups=chosen, expect_lock=expect_lock, jobs=jobs or jobs_available(), dry_run=dry_run
+    )
+    result = install(opened, prefix, store=store, options=options, reporter=console)
+    _print(console, result, dry_run=dry_run)
+    return 0
+
+
+def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
+    if not result.changed:
+        lines = [f"{result.prefix} is what was asked for already ({result.generation.name})"]
+    elif dry_run:
+        lines = [f"would install {result.packages} packages at {result.prefix}"]
+    else:
+        lines = [
+            f"installed {result.packages} packages, {result.files} files, {human_size(result.bytes)}",
+            f"{result.prefix} -> {result.generation.name}",
+            f"next: envforge verify {result.prefix}",
+        ]
+    document = {
+        "prefix": str(result.prefix),
+        "generation": str(result.generation),
+        "changed": result.changed,
+        "packages": result.packages,
+        "files": result.files,
+        "bytes": result.bytes,
+        "lock": result.lock,
+        "dry_run": dry_run,
+    }
+    print_result(console, lines, document)

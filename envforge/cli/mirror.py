@@ -1,0 +1,80 @@
+"""``envforge mirror``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from envforge.cli.console import Console, human_size, output_options, print_result, read_text
+from envforge.errors import InputError
+from envforge.formats import conda_lock
+from envforge.model.platforms import check_platform
+
+__all__ = ["command"]
+
+
+@click.command("mirror")
+@click.argument("paths", metavar="[LOCKFILE]... DIR", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "-p", "--platform", "platforms", multiple=True, help="Only what this platform needs; repeatable."
+)
+@click.option("--prune", is_flag=True, help="Remove artifacts that no lockfile in the mirror needs.")
+@click.option(
+    "-j", "--jobs", default=8, show_default=True, help="Downloads at once.", type=click.IntRange(1, 64)
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be downloaded, and write nothing.")
+@output_options
+def command(
+    paths: tuple[Path, ...],
+    platforms: tuple[str, ...],
+    *,
+    prune: bool,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Download exactly what LOCKFILEs name into DIR: conda channels and a simple index.
+
+    conda, micromamba, pixi, pip and uv use DIR without envforge, from file:// or any static web server.
+    LOCKFILE left out is ./conda-lock.yml.
+    """
+    from envforge.edges.fetch import Fetcher
+    from envforge.mirror import LockfileInput, MirrorOptions, mirror
+
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    if not paths:
+        raise InputError("no directory was named", do="envforge mirror conda-lock.yml DIR")
+    *named, directory = paths
+    inputs = []
+    for path in named or [Path("conda-lock.yml")]:
+        text = read_text(path)
+        inputs.append(
+            LockfileInput(content=text.encode(), path=path, lockfile=conda_lock.read(text, source=str(path)))
+        )
+    options = MirrorOptions(
+        platforms=tuple(check_platform(name, at="-p") for name in platforms),
+        prune=prune,
+        jobs=jobs,
+        dry_run=dry_run,
+    )
+    result = mirror(inputs, directory, fetcher=Fetcher(), options=options, reporter=console)
+    would = "would download" if dry_run else "downloaded"
+    lines = [f"{would} {result.downloaded} files ({human_size(result.bytes)}), kept {result.kept}"]
+    if result.removed:
+        lines.append(f"removed {len(result.removed)} files that no lockfile needs")
+    lines.append(f"{directory} holds {', '.join(result.locks)}")
+    document = {
+        "directory": str(directory),
+        "downloaded": result.downloaded,
+        "bytes": result.bytes,
+        "kept": result.kept,
+        "removed": list(result.removed),
+        "locks": list(result.locks),
+        "digest": result.digest,
+        "dry_run": dry_run,
+    }
+    print_result(console, lines, document)
+    return 0

@@ -1,0 +1,123 @@
+"""``envforge verify``"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from envforge.cli.console import Console, output_options, print_result
+from envforge.cli.sources import open_source
+from envforge.edges.store import Store
+from envforge.model.receipt import Difference
+from envforge.node.bytecode import jobs_available
+from envforge.settings import store_layers
+
+__all__ = ["command"]
+
+
+@click.command("verify")
+@click.argument("path", metavar="PREFIX|MIRROR", type=click.Path(path_type=Path))
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Make every file again from these artifacts."
+)
+@click.option("--lock", metavar="NAME", help="Which lock of the --against mirror, where it holds several.")
+@click.option(
+    "--store", "stores", multiple=True, type=click.Path(path_type=Path), help="Unpack here for --against."
+)
+@click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]")
+@output_options
+def command(
+    path: Path,
+    *,
+    against: Path | None,
+    lock: str | None,
+    stores: tuple[Path, ...],
+    jobs: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Hold every file of a prefix against its receipt, or of a mirror against its manifest.
+
+    With --against, a prefix is also made again from the artifacts of the lock (a mirror, or a lockfile where
+    there is network) and compared file by file.  Exit status 1 if anything differs.
+    """
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    jobs = jobs or jobs_available()
+    if (path / "manifest.json").is_file():
+        return _verify_mirror(console, path)
+    return _verify_prefix(console, path, against, lock, stores, jobs)
+
+
+def _verify_mirror(console: Console, path: Path) -> int:
+    from envforge.node.mirrors import check_files, read_manifest
+
+    manifest = read_manifest(path)
+    differences = check_files(path, manifest)
+    return _answer(console, path, len(manifest.files), differences, {"kind": "mirror"}, "its manifest")
+
+
+def _verify_prefix(
+    console: Console,
+    path: Path,
+    against: Path | None,
+    lock: str | None,
+    stores: tuple[Path, ...],
+    jobs: int,
+) -> int:
+    from envforge.node.verify import read_receipt, verify_prefix
+
+    source = store = None
+    if against is not None:
+        tree, receipt = read_receipt(path)
+        root, lower = store_layers(stores, tree.parent / "store")
+        store = Store(root, lower)
+        source = open_source(
+            against,
+            lock=lock,
+            store=store,
+            platform=receipt.platform,
+            groups=receipt.groups,
+            reporter=console,
+        )
+    answer = verify_prefix(path, jobs=jobs, reporter=console, against=source, store=store)
+    document = {
+        "kind": "prefix",
+        "generation": str(answer.tree),
+        "lock": answer.receipt.lock,
+        "against": answer.against,
+    }
+    what = "its receipt" if against is None else f"its receipt and the artifacts of {against}"
+    return _answer(console, path, answer.files, answer.differences, document, what)
+
+
+def _answer(
+    console: Console,
+    path: Path,
+    files: int,
+    differences: Sequence[Difference],
+    document: Mapping[str, object],
+    what: str,
+) -> int:
+    lines = [f"{d.kind:<8} {d.path}" + (f"   ({d.detail})" if d.detail else "") for d in differences]
+    if differences:
+        counts = ", ".join(
+            f"{sum(d.kind == kind for d in differences)} {kind}"
+            for kind in ("changed", "missing", "added")
+            if any(d.kind == kind for d in differences)
+        )
+        lines.append(f"{path} is not equal to {what}: {counts}")
+    else:
+        lines.append(f"{path} is equal to {what}: {files} entries")
+    whole = {
+        "path": str(path),
+        "equal": not differences,
+        "entries": files,
+        "differences": [asdict(d) for d in differences],
+        **document,
+    }
+    print_result(console, lines, whole)
+    return 1 if differences else 0

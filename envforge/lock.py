@@ -1,0 +1,297 @@
+"""``lock``: from a specification to a lockfile, for the cluster's platforms and not for this machine.
+
+Conda is solved first.  Every Python distribution that a chosen conda package brings is then given to uv as
+settled, so that PyPI adds to it and never replaces it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from envforge.edges.fetch import Fetcher
+from envforge.errors import InputError
+from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name, join_specs
+from envforge.model.platforms import Target, VirtualPackage, default_target
+from envforge.model.spec import EnvironmentSpec
+from envforge.reporting import Reporter
+from envforge.resolvers import conda, pypi
+from envforge.resolvers.provided import Distribution, metadata_of_provided, provided_by
+
+__all__ = ["FORMAT", "LockOptions", "lock", "settings_of", "targets_for"]
+
+FORMAT = 1
+"""The version of the keys that envforge adds to ``custom_metadata``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockOptions:
+    """What the command line may say beside the specification.
+
+    ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
+    ``upgrade`` names the packages whose locked version is let go, ``upgrade_all`` all of them.
+    """
+
+    platforms: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+    assumed: tuple[VirtualPackage, ...] = ()
+    upgrade_all: bool = False
+    upgrade: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    offline: bool = False
+
+
+def targets_for(
+    spec: EnvironmentSpec, options: LockOptions, previous: Lockfile | None, host: str
+) -> tuple[Target, ...]:
+    """The targets to lock for: command line, profiles, the lock that is renewed, the specification, defaults.
+
+    :param host: this machine's platform, used where nothing else says one.
+    """
+    profiles = {target.platform: target for target in options.targets}
+    platforms = options.platforms or tuple(profiles) or spec.platforms
+    platforms = platforms or (previous.platforms if previous else ()) or (host,)
+    targets = []
+    for platform in dict.fromkeys(platforms):
+        known = profiles.get(platform) or (previous.target(platform) if previous else None)
+        target = known or default_target(platform)
+        wanted = tuple(p for p in options.assumed if _belongs(p, platform))
+        targets.append(target.with_packages(wanted))
+    return tuple(targets)
+
+
+def _belongs(package: VirtualPackage, platform: str) -> bool:
+    """A glibc or a Linux kernel is assumed on Linux only, whatever platforms are locked with it."""
+    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
+    return platform.startswith(family.get(package.name, ""))
+
+
+def lock(
+    spec: EnvironmentSpec,
+    targets: Sequence[Target],
+    *,
+    options: LockOptions,
+    previous: Lockfile | None,
+    base: Path,
+    sources: Sequence[str],
+    cache: Path,
+    fetcher: Fetcher,
+    reporter: Reporter,
+) -> Lockfile:
+    """Resolve ``spec`` for every target.
+
+    :param previous: the lock that is renewed; its versions are kept where they still fit.
+    :param base: the directory that relative channel paths are relative to.
+    :param sources: the specification's files as the lockfile should name them.
+    :param cache: where repodata and metadata are cached.
+    :raises InputError: for a specification that cannot be used.
+    :raises UnsatisfiableError: if nothing satisfies it on one of the targets.
+    :raises CouldNotError: if a channel or an index cannot be read.
+    """
+    channels = _channels(spec, options, base)
+    indexes = tuple(options.indexes) or spec.indexes
+    job = _Job(spec, channels, indexes, options, previous, cache, fetcher, reporter)
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        parts = list(pool.map(job.lock_platform, targets))
+    custom = {"envforge.format": str(FORMAT), "envforge.settings": _settings(indexes, options)}
+    if spec.name:
+        custom["envforge.name"] = spec.name
+    for target, part in zip(targets, parts, strict=True):
+        custom[f"envforge.target.{target.platform}"] = str(target)
+        if part.provided:
+            custom[f"envforge.provided.{target.platform}"] = part.provided
+    return Lockfile(
+        packages=tuple(row for part in parts for row in part.rows),
+        channels=tuple(LockedChannel(url=without_secrets(url)) for url in channels),
+        platforms=tuple(sorted(target.platform for target in targets)),
+        sources=tuple(sources),
+        content_hash={
+            target.platform: spec_digest(spec, target, channels, indexes)
+            for target in sorted(targets, key=lambda target: target.platform)
+        },
+        custom=dict(sorted(custom.items())),
+    )
+
+
+def settings_of(lockfile: Lockfile) -> dict[str, object]:
+    """The settings that a lockfile says to lock with again; empty for another tool's file."""
+    try:
+        settings = json.loads(lockfile.custom.get("envforge.settings", "{}"))
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _settings(indexes: Sequence[str], options: LockOptions) -> str:
+    settings: dict[str, object] = {}
+    if indexes:
+        settings["indexes"] = [without_secrets(url) for url in indexes]
+    if options.exclude_newer:
+        settings["exclude-newer"] = options.exclude_newer
+    return json.dumps(settings, sort_keys=True)
+
+
+def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
+    written = options.channels or spec.channels
+    urls = tuple(dict.fromkeys(url for name in written for url in conda.channel_url(name, base)))
+    if not urls and (spec.conda or spec.pip):
+        raise InputError(
+            "the specification names no channel",
+            at=", ".join(spec.sources) or "channels",
+            do="add a line such as: channels: [conda-forge]   # or envforge lock -c conda-forge",
+        )
+    return urls
+
+
+def spec_digest(
+    spec: EnvironmentSpec, target: Target, channels: Sequence[str], indexes: Sequence[str]
+) -> str:
+    """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
+    content = {
+        "channels": [without_secrets(url) for url in channels],
+        "conda": sorted(line.text for line in spec.conda_for(target.platform)),
+        "pip": sorted(line.text for line in spec.pip_for(target.platform)),
+        "indexes": [without_secrets(url) for url in indexes],
+        "target": str(target),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def without_secrets(url: str) -> str:
+    """``url`` without user, password and ``/t/TOKEN``."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    path = parts.path
+    if path.startswith("/t/") and path.count("/") > 2:
+        path = "/" + path.split("/", 3)[3]
+    return urlunsplit((parts.scheme, host, path, parts.query, ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    rows: tuple[LockedPackage, ...]
+    provided: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    spec: EnvironmentSpec
+    channels: tuple[str, ...]
+    indexes: tuple[str, ...]
+    options: LockOptions
+    previous: Lockfile | None
+    cache: Path
+    fetcher: Fetcher
+    reporter: Reporter
+
+    def lock_platform(self, target: Target) -> _Part:
+        self.reporter.step(f"solving {target.platform}: {target}")
+        records = conda.solve(
+            conda.CondaRequest(
+                channels=self.channels,
+                specs=self.spec.conda_for(target.platform),
+                target=target,
+                preferred=self._kept(target.platform, "conda"),
+                exclude_newer=self.options.exclude_newer,
+            ),
+            cache=self.cache,
+            offline=self.options.offline,
+        )
+        with ThreadPoolExecutor(4) as pool:
+            rows = tuple(pool.map(lambda record: self._row(record, target), records))
+        if not self.spec.pip_for(target.platform):
+            return _Part(rows=rows, provided="")
+        wheels, provided = self._resolve_pip(target, records)
+        return _Part(rows=rows + wheels, provided=_met_by_conda(self.spec, target, wheels, provided))
+
+    def _resolve_pip(
+        self, target: Target, records: Sequence[conda.CondaRecord]
+    ) -> tuple[tuple[LockedPackage, ...], tuple[Distribution, ...]]:
+        lines = self.spec.pip_for(target.platform)
+        python = next((record.version for record in records if record.name == "python"), None)
+        if python is None:
+            raise InputError(
+                "the pip: part needs a Python, and the conda part brings none",
+                at=lines[0].at,
+                do="add python to the conda dependencies",
+            )
+        self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
+        provided = provided_by(records, cache=self.cache, reporter=self.reporter)
+        by_name = {distribution.name: distribution for distribution in provided}
+
+        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
+            return replace(one, metadata=metadata_of_provided(by_name[one.name]))
+
+        wheels = pypi.resolve(
+            pypi.PypiRequest(
+                requirements=lines,
+                target=target,
+                python_version=python,
+                provided=tuple(
+                    pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
+                    for d in by_name.values()
+                ),
+                indexes=self.indexes,
+                exclude_newer=self.options.exclude_newer,
+                preferred=tuple((row.name, row.version) for row in self._kept(target.platform, "pip")),
+            ),
+            cache=self.cache / "uv",
+            metadata_of=lambda url, sha256: pypi.wheel_metadata(self.fetcher, url, sha256),
+            offline=self.options.offline,
+            complete=complete,
+        )
+        return wheels, provided
+
+    def _kept(self, platform: str, manager: str) -> tuple[LockedPackage, ...]:
+        if self.previous is None or self.options.upgrade_all or platform not in self.previous.platforms:
+            return ()
+        let_go = {canonical_name(name) for name in self.options.upgrade}
+        return tuple(
+            row
+            for row in self.previous.packages
+            if row.platform == platform and row.manager == manager and canonical_name(row.name) not in let_go
+        )
+
+    def _row(self, record: conda.CondaRecord, target: Target) -> LockedPackage:
+        sha256, md5 = record.sha256, record.md5
+        if sha256 is None or md5 is None:
+            self.reporter.detail(f"{record.name}: the channel gives no hash; computed from the file")
+            sha256, md5 = self._hashes(record)
+        return LockedPackage(
+            name=record.name,
+            version=record.version,
+            manager="conda",
+            platform=target.platform,
+            url=without_secrets(record.url),
+            sha256=sha256,
+            md5=md5,
+            dependencies=join_specs(record.depends),
+        )
+
+    def _hashes(self, record: conda.CondaRecord) -> tuple[str, str]:
+        with tempfile.TemporaryDirectory() as directory:
+            got = self.fetcher.download(
+                record.url, Path(directory) / "artifact", sha256=record.sha256, md5=record.md5
+            )
+        return got.sha256, got.md5
+
+
+def _met_by_conda(
+    spec: EnvironmentSpec,
+    target: Target,
+    wheels: Sequence[LockedPackage],
+    provided: Sequence[Distribution],
+) -> str:
+    """``NAME=VERSION@CONDA-NAME`` for each requirement of the PyPI half that a conda package meets."""
+    wanted = {pypi.requirement_name(line) for line in spec.pip_for(target.platform)}
+    wanted |= {canonical_name(name) for row in wheels for name in row.dependencies}
+    met = (f"{d.name}={d.version}@{d.conda.name}" for d in provided if d.name in wanted)
+    return " ".join(sorted(met))

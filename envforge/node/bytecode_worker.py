@@ -1,0 +1,75 @@
+"""Make bytecode that nobody has to write later.  Run by the Python of an environment, not imported.
+
+    python -I -S bytecode_worker.py ROOT FINAL <list
+
+Each line of standard input is the path of a source below ROOT.  Where its bytecode is there already, with
+this Python's magic number and for a source of this size, only its header is made unchecked; else the
+source is compiled as if it lay below FINAL.  A line is printed for each source that does not compile.
+
+It must run on every Python that an environment may hold, so: the standard library, and nothing new.
+"""
+
+import importlib.util
+import marshal
+import os
+import sys
+import warnings
+
+
+def main(root, final):
+    """Go through the list; see the module's docstring."""
+    warnings.simplefilter("ignore")
+    for line in sys.stdin.buffer:
+        name = line.rstrip(b"\n").decode("utf-8", "surrogateescape")
+        source = os.path.join(root, name)
+        cache = importlib.util.cache_from_source(source)
+        try:
+            with open(source, "rb") as file:
+                content = file.read()
+            code = packaged(cache, content)
+            if code is None:
+                code = marshal.dumps(compiled(content, os.path.join(final, name)))
+            write(cache, header(content) + code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+            sys.stdout.buffer.write(("%s\t%s\n" % (name, type(error).__name__)).encode("utf-8", "replace"))
+
+
+def packaged(cache, content):
+    """The code of the bytecode file that the package brought, if it is of this Python and this source."""
+    try:
+        with open(cache, "rb") as file:
+            data = file.read()
+    except OSError:
+        return None
+    if data[:4] != importlib.util.MAGIC_NUMBER or len(data) <= 16:
+        return None
+    if int.from_bytes(data[4:8], "little") == 0:  # by time and size: the time may be lost, the size not
+        same = int.from_bytes(data[12:16], "little") == len(content) & 0xFFFFFFFF
+    else:
+        same = data[8:16] == importlib.util.source_hash(content)
+    return data[16:] if same else None
+
+
+def compiled(content, path):
+    """The code object of a source that will lie at ``path``."""
+    return compile(content, path, "exec", dont_inherit=True, optimize=0)
+
+
+def header(content):
+    """PEP 552: magic, flags 1 (hash-based, not checked), the source's hash."""
+    return importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(content)
+
+
+def write(cache, data):
+    """Write beside and rename: the old file may be a hard link that somebody else reads."""
+    directory = os.path.dirname(cache)
+    if not os.path.isdir(directory):
+        os.makedirs(directory, exist_ok=True)
+    beside = "%s.%d" % (cache, os.getpid())
+    with open(beside, "wb") as file:
+        file.write(data)
+    os.replace(beside, cache)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

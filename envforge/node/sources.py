@@ -1,0 +1,188 @@
+"""Where artifacts come from.
+
+An :class:`ArtifactSource` gives a lockfile and, for each of its rows, a local file.  The file is not
+believed: whoever uses it hashes it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from envforge.edges.store import Store, file_sha256
+from envforge.errors import CouldNotError, InputError
+from envforge.formats import lock_json
+from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.model.manifest import Manifest
+from envforge.node.mirrors import read_manifest
+
+__all__ = ["ArtifactSource", "MirrorSource", "StoreSource", "lock_packages", "read_lock_json"]
+
+
+class ArtifactSource(Protocol):
+    """A lockfile and its artifacts, all local."""
+
+    @property
+    def lockfile(self) -> Lockfile:
+        """The lock that is to be installed."""
+
+    @property
+    def lockfile_sha256(self) -> str:
+        """sha256 of the YAML file that is shared, in hex."""
+
+    def artifact(self, package: LockedPackage) -> Path:
+        """The file of one row, not hashed yet.
+
+        :raises CouldNotError: if it is not there.
+        """
+
+
+class MirrorSource:
+    """A mirror directory.
+
+    :param name: which of its locks; may be left out where there is one.
+    :raises InputError: if this is no mirror, or the name must be given or does not exist.
+    """
+
+    def __init__(self, directory: Path, name: str | None = None) -> None:
+        self.directory = directory
+        self.manifest: Manifest = read_manifest(directory)
+        self._lockfile, self._sha256 = read_lock_json(
+            directory / "locks" / f"{_choose(self.manifest, name, directory)}.json"
+        )
+        self._by_sha256 = {file.sha256: file.path for file in self.manifest.files}
+
+    @property
+    def lockfile(self) -> Lockfile:
+        """The chosen lock."""
+        return self._lockfile
+
+    @property
+    def lockfile_sha256(self) -> str:
+        """sha256 of ``locks/NAME.conda-lock.yml``."""
+        return self._sha256
+
+    def artifact(self, package: LockedPackage) -> Path:
+        """The file in the mirror whose listed sha256 is the row's.
+
+        :raises CouldNotError: if the mirror has no such file.
+        """
+        relative = self._by_sha256.get(package.sha256 or "")
+        path = self.directory / relative if relative is not None else None
+        if path is None or not path.is_file():
+            raise CouldNotError(
+                f"the mirror lacks {package.filename}",
+                at=str(path or self.directory),
+                do="carry it again, or where there is network: envforge mirror conda-lock.yml DIR",
+            )
+        return path
+
+
+class StoreSource:
+    """A lockfile whose artifacts are in the store already."""
+
+    def __init__(self, lockfile: Lockfile, lockfile_sha256: str, store: Store) -> None:
+        self._lockfile = lockfile
+        self._sha256 = lockfile_sha256
+        self._store = store
+
+    @property
+    def lockfile(self) -> Lockfile:
+        """The lock that was fetched."""
+        return self._lockfile
+
+    @property
+    def lockfile_sha256(self) -> str:
+        """sha256 of the lockfile as it was read."""
+        return self._sha256
+
+    def artifact(self, package: LockedPackage) -> Path:
+        """The file in the store.
+
+        :raises CouldNotError: if no layer of the store has it.
+        """
+        path = self._store.artifact(package.sha256 or "")
+        if path is None:
+            raise CouldNotError(
+                f"{package.filename} is not in the store",
+                at=str(self._store.root),
+                do="fetch it: envforge mirror conda-lock.yml DIR, then envforge install DIR --prefix P",
+            )
+        return path
+
+
+def lock_packages(lockfile: Lockfile, platform: str, groups: Iterable[str]) -> tuple[LockedPackage, ...]:
+    """The rows to install, each of a kind that can be installed and proven.
+
+    :raises InputError: for a platform that is not locked, a row without sha256, an sdist, or pip rows
+        with no Python to install them into.
+    """
+    rows = lockfile.rows(platform, groups)
+    for row in rows:
+        if row.sha256 is None:
+            raise InputError(
+                f"{row.name} {row.version} is locked without a sha256",
+                at=f"package {row.name} ({row.manager}, {row.platform})",
+                do="lock it again as a wheel or a conda package: what has no hash cannot be proven",
+            )
+        if row.manager == "pip" and not row.is_wheel:
+            raise InputError(
+                f"{row.name} {row.version} is locked as a source distribution",
+                at=row.filename,
+                do=f"take {row.name} from conda, or lock a version that has a wheel",
+            )
+    conda = {row.name for row in rows if row.manager == "conda"}
+    if "python" not in conda and any(row.manager == "pip" for row in rows):
+        raise InputError(
+            "the lockfile has wheels but no conda python to install them into",
+            at=f"platform {platform}",
+            do="add python to the dependencies of the specification and lock again",
+        )
+    return rows
+
+
+def read_lock_json(path: Path) -> tuple[Lockfile, str]:
+    """A mirror's ``locks/NAME.json``, held against the YAML file beside it.
+
+    :returns: the lockfile and the sha256 of its YAML file.
+    :raises InputError: if it cannot be read, or the YAML file beside it is another one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise CouldNotError(
+            "the mirror lacks its lockfile", at=str(path), do="carry the whole mirror again"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CouldNotError("the lockfile cannot be read", at=str(path), story=str(error)) from error
+    try:
+        lockfile, sha256 = lock_json.read(text)
+    except InputError as error:
+        raise error.inside(str(path)) from None
+    shared = path.with_name(f"{path.stem}.conda-lock.yml")
+    if shared.is_file() and file_sha256(shared) != sha256:
+        raise InputError(
+            "the lockfile for nodes was made from another lockfile than the one beside it",
+            at=str(path),
+            do="make the mirror again: envforge mirror conda-lock.yml DIR",
+        )
+    return lockfile, sha256
+
+
+def _choose(manifest: Manifest, name: str | None, directory: Path) -> str:
+    if name is not None:
+        if name not in manifest.locks:
+            raise InputError(
+                f"the mirror has no lock {name!r}",
+                at=str(directory / "locks"),
+                do=f"name one of: {', '.join(manifest.locks)}",
+            )
+        return name
+    if len(manifest.locks) != 1:
+        raise InputError(
+            f"the mirror has {len(manifest.locks)} locks",
+            at=str(directory / "locks"),
+            do=f"say which: --lock {'|'.join(manifest.locks) or 'NAME'}",
+        )
+    return manifest.locks[0]

@@ -1,0 +1,233 @@
+"""Installing wheels into a linked tree, with uv, and making what uv writes independent of where that was.
+
+uv is given a throw-away cache, no index and no network, exact versions and their hashes.  It checks tags
+and hashes, and hard-links out of its cache; the cache is gone afterwards, so nothing shares the files.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from envforge.edges.archive import check_member, wheel_members
+from envforge.edges.process import Command, redacted, run, uv_executable
+from envforge.edges.store import file_sha256
+from envforge.errors import CouldNotError, InputError
+from envforge.model.lockfile import LockedPackage, canonical_name
+
+__all__ = ["check_clashes", "install_wheels", "settle_wheels", "wheel_owners"]
+
+_KERNEL_LIMIT = 127  # bytes of a `#!` line that every Linux kernel reads
+_LEFT_BY_UV = ("uv_cache.json", "direct_url.json")
+
+
+def install_wheels(
+    rows: Sequence[LockedPackage],
+    artifact: Callable[[LockedPackage], Path],
+    tree: Path,
+    *,
+    work: Path,
+) -> None:
+    """Install the wheels ``rows`` into the conda environment at ``tree``.
+
+    :param artifact: where the file of a row lies.
+    :param work: an empty directory on the file system of ``tree``, removed by the caller.
+    :raises CouldNotError: if a file is not the one that was locked, or uv fails for another reason.
+    """
+    wheels = work / "wheels"
+    wheels.mkdir()
+    lines = []
+    for row in rows:
+        path = artifact(row)
+        found = file_sha256(path)
+        if found != row.sha256:
+            raise CouldNotError(
+                f"{row.filename} is not the file that was locked: "
+                f"sha256 {found[:16]}… instead of {str(row.sha256)[:16]}…",
+                at=str(path),
+                do=f"rm '{path}'   # then carry it again, or: envforge mirror conda-lock.yml DIR",
+            )
+        (wheels / row.filename).symlink_to(path.absolute())
+        lines.append(f"{row.name}=={row.version} --hash=sha256:{row.sha256}\n")
+    requirements = work / "requirements.txt"
+    requirements.write_text("".join(lines), encoding="utf-8")
+    done = run(_uv_command(tree, wheels, requirements, work))
+    if done.returncode != 0:
+        raise CouldNotError(
+            f"the wheels cannot be installed: {_first_cause(done.stderr)}",
+            at=str(wheels.parent.parent),
+            do="see the log for all that uv said",
+            story=f"{done.command}\n{redacted(done.stderr)}",
+        )
+
+
+def _uv_command(tree: Path, wheels: Path, requirements: Path, work: Path) -> Command:
+    return Command(
+        argv=(
+            uv_executable(), "pip", "install",
+            "--python", str(tree / "bin" / "python"),
+            "--offline", "--no-index", "--no-deps", "--require-hashes", "--no-build",
+            "--find-links", str(wheels),
+            "--link-mode", "hardlink",
+            "--break-system-packages",
+            "--no-config", "--no-python-downloads", "--no-progress", "--color", "never",
+            "--requirements", str(requirements),
+        ),
+        env={
+            "UV_CACHE_DIR": str(work / "uv-cache"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(work),
+            "HOME": str(work),
+        },
+    )  # fmt: skip
+
+
+def _first_cause(text: str) -> str:
+    lines = [line.strip(" \u00d7├╰─▶│") for line in text.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if line and not line.startswith("hint")), "uv failed")
+
+
+def check_clashes(
+    rows: Sequence[LockedPackage],
+    artifact: Callable[[LockedPackage], Path],
+    taken: Mapping[str, tuple[str, str]],
+    site_packages: str,
+) -> None:
+    """Refuse a wheel that would write over a file of a conda package, before anything is written.
+
+    :param taken: the paths that conda packages brought, with their owners.
+    :param site_packages: relative to the prefix.
+    :raises InputError: naming the file, the wheel and the conda package.
+    """
+    for row in rows:
+        for name in wheel_members(artifact(row)):
+            check_member(name, at=row.filename)
+            owner = taken.get(f"{site_packages}/{name}")
+            if owner is not None:
+                raise InputError(
+                    f"{row.filename} would write over a file of {owner[0]}",
+                    at=f"{site_packages}/{name}",
+                    do=f"take {row.name} either from conda or from PyPI, and lock again",
+                )
+
+
+def settle_wheels(rows: Sequence[LockedPackage], tree: Path, site_packages: Path, final: Path) -> None:
+    """Give the scripts and RECORDs that uv wrote the path that they will have, and drop what is uv's own.
+
+    :param rows: the wheels that were installed.
+    :param tree: where the environment lies now.
+    :param site_packages: its site-packages.
+    :param final: the path that it is linked for.
+    """
+    for info in _dist_infos(rows, site_packages):
+        kept = []
+        for entry in _read_record(info):
+            path = Path(os.path.normpath(site_packages / entry[0]))
+            if path.parent == info and path.name in _LEFT_BY_UV:
+                path.unlink(missing_ok=True)
+                continue
+            if path.parent == tree / "bin" and _rewrite_script(path, tree, final):
+                content = path.read_bytes()
+                entry = [entry[0], _record_hash(content), str(len(content))]
+            kept.append(entry)
+        _write_record(info, sorted(kept))
+
+
+def wheel_owners(
+    rows: Sequence[LockedPackage], tree: Path, site_packages: Path
+) -> dict[str, tuple[str, str]]:
+    """Who brought each path and how, from the RECORDs that uv wrote: ``path -> (owner, how)``."""
+    owners: dict[str, tuple[str, str]] = {}
+    for info in _dist_infos(rows, site_packages):
+        owner = f"pip:{canonical_name(info.name.split('-')[0])}"
+        for entry in _read_record(info):
+            path = Path(os.path.normpath(site_packages / entry[0]))
+            if not path.is_relative_to(tree):
+                raise InputError(
+                    f"the wheel of {owner[4:]} names a path outside its root: {entry[0]}",
+                    at=info.name,
+                    do="do not install this wheel; ask its index",
+                )
+            relative = path.relative_to(tree)
+            how = "script" if relative.parts[0] == "bin" else "packaged"
+            if path.parent == info and path.name in ("RECORD", "INSTALLER", "REQUESTED"):
+                how = "metadata"
+            owners[relative.as_posix()] = (owner, how)
+    return owners
+
+
+def _dist_infos(rows: Sequence[LockedPackage], site_packages: Path) -> list[Path]:
+    """The ``*.dist-info`` directories of the wheels ``rows``, sorted."""
+    names = {row.name for row in rows}
+    found = (info for info in site_packages.glob("*.dist-info") if info.is_dir())
+    return sorted(info for info in found if canonical_name(info.name.split("-")[0]) in names)
+
+
+def _read_record(info: Path) -> list[list[str]]:
+    text = (info / "RECORD").read_text(encoding="utf-8")
+    return [row for row in csv.reader(io.StringIO(text)) if row]
+
+
+def _write_record(info: Path, rows: Sequence[Sequence[str]]) -> None:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    _replace(info / "RECORD", out.getvalue().encode(), mode=0o644)
+
+
+def _record_hash(content: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"sha256={digest}"
+
+
+def _rewrite_script(path: Path, tree: Path, final: Path) -> bool:
+    """Replace the ``#!`` of a script for the tree's Python; ``False`` if it is no such script."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    content = path.read_bytes()
+    body = _body(content, tree)
+    if body is None:
+        return False
+    interpreter, rest = body
+    name = PurePosixPath(interpreter).relative_to(tree / "bin")
+    _replace(path, shebang(str(final / "bin" / name)) + rest, mode=0o755)
+    return True
+
+
+def _body(content: bytes, tree: Path) -> tuple[str, bytes] | None:
+    """Interpreter and body of a script with one of the two headers that an installer writes."""
+    start = str(tree / "bin").encode()
+    if content.startswith(b"#!" + start):
+        line, _, rest = content.partition(b"\n")
+        return line[2:].decode().strip(), rest
+    head = b"#!/bin/sh\n'''exec' "
+    if content.startswith(head):
+        line, _, after = content[len(head) :].partition(b"\n")
+        quoted = line.removesuffix(b'"$0" "$@"').strip().strip(b"'\"")
+        if quoted.startswith(start) and after.startswith(b"' '''\n"):
+            return quoted.decode(), after.removeprefix(b"' '''\n")
+    return None
+
+
+def shebang(interpreter: str) -> bytes:
+    """The first line, or lines, of a Python script for ``interpreter``.
+
+    A path with blanks, or one longer than a kernel reads, goes through ``/bin/sh`` in a header that is
+    both valid shell and a Python string (the form that pip, distlib and conda use).
+    """
+    line = f"#!{interpreter}\n".encode()
+    if len(line) <= _KERNEL_LIMIT and " " not in interpreter:
+        return line
+    return f"#!/bin/sh\n'''exec' \"{interpreter}\" \"$0\" \"$@\"\n' '''\n".encode()
+
+
+def _replace(path: Path, content: bytes, *, mode: int) -> None:
+    """Write beside and rename: the file may be a hard link that somebody else reads."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(content)
+    beside.chmod(mode)
+    beside.replace(path)

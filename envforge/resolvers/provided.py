@@ -1,0 +1,160 @@
+"""Which Python distributions conda packages bring: read from the packages' own file lists, not guessed.
+
+A package's ``info/paths.json`` is read by HTTP range (a few kilobytes), once: the answer is cached under the
+package's sha256.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envforge.edges.fetch import local_path
+from envforge.errors import CouldNotError
+from envforge.model.lockfile import canonical_name
+from envforge.reporting import Reporter
+from envforge.resolvers.conda import CondaRecord
+
+if TYPE_CHECKING:
+    from rattler.package_streaming import PackageArchive
+
+__all__ = ["Distribution", "metadata_of_provided", "provided_by"]
+
+_INFO = re.compile(
+    r"(?:lib/python\d\.\d+t?/|Lib/)?site-packages/"
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^/-]+)(?:-py\d\.\d+)?\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"
+)
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """A Python distribution inside a conda package; ``path`` is its METADATA there."""
+
+    name: str
+    version: str
+    conda: CondaRecord
+    path: str | None
+
+
+def provided_by(
+    records: Sequence[CondaRecord], *, cache: Path, reporter: Reporter
+) -> tuple[Distribution, ...]:
+    """The distributions that ``records`` bring, sorted by name.
+
+    A package whose file list cannot be had because the channel does not hold the file is taken to provide
+    its own name, which is said.
+
+    :param cache: where the answers are kept.
+    :raises CouldNotError: if a channel cannot be read.
+    """
+    wanted = [record for record in records if record.python_package]
+    found = asyncio.run(_all(wanted, cache / "provided", reporter))
+    return tuple(sorted(found, key=lambda d: (d.name, d.conda.name)))
+
+
+async def _all(records: Sequence[CondaRecord], cache: Path, reporter: Reporter) -> list[Distribution]:
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(record: CondaRecord) -> list[Distribution]:
+        async with gate:
+            return await _of(record, cache, reporter)
+
+    return [found for part in await asyncio.gather(*map(one, records)) for found in part]
+
+
+async def _of(record: CondaRecord, cache: Path, reporter: Reporter) -> list[Distribution]:
+    known = _cached(record, cache)
+    if known is None:
+        try:
+            paths = await _paths(record)
+        except FileNotFoundError:
+            reporter.note(
+                f"{record.name}: the channel does not hold the file; taken to provide {record.name} itself"
+            )
+            return [Distribution(name=record.name, version=record.version, conda=record, path=None)]
+        known = sorted(path for path in paths if _INFO.fullmatch(path))
+        _remember(record, cache, known)
+    return _distributions(record, known)
+
+
+def _distributions(record: CondaRecord, paths: Iterable[str]) -> list[Distribution]:
+    found = []
+    for path in paths:
+        match = _INFO.fullmatch(path)
+        if match is not None:
+            found.append(
+                Distribution(
+                    name=canonical_name(match["name"]),
+                    version=match["version"].replace("_", "-"),
+                    conda=record,
+                    path=path,
+                )
+            )
+    return found
+
+
+async def _paths(record: CondaRecord) -> list[str]:
+    archive = await _open(record)
+    return [str(entry.relative_path) for entry in (await archive.paths_json()).paths]
+
+
+async def _open(record: CondaRecord) -> PackageArchive:
+    from rattler import Client
+    from rattler.package_streaming import PackageArchive
+
+    local = local_path(record.url)
+    try:
+        if local is not None:
+            return await PackageArchive.from_path(local)
+        return await PackageArchive.from_url(Client.default_client(), record.url)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if re.search(r"\b(404|410)\b|os error 2\b", str(error)):
+            raise FileNotFoundError(record.url) from error
+        raise CouldNotError(
+            f"cannot read the file list of {record.name}",
+            at=record.url,
+            do="try again; if it stays so, the channel serves half a file",
+            story=str(error),
+        ) from error
+
+
+def metadata_of_provided(distribution: Distribution) -> str | None:
+    """The METADATA of a distribution inside its conda package, or ``None`` where it cannot be had."""
+    if distribution.path is None or not distribution.path.endswith(("METADATA", "PKG-INFO")):
+        return None
+
+    async def read() -> bytes | None:
+        archive = await _open(distribution.conda)
+        return await archive.read_file(str(distribution.path))
+
+    content = asyncio.run(read())
+    return None if content is None else content.decode("utf-8", "replace")
+
+
+def _cached(record: CondaRecord, cache: Path) -> list[str] | None:
+    if record.sha256 is None:
+        return None
+    try:
+        known = json.loads((cache / record.sha256[:2] / f"{record.sha256}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, list) and all(isinstance(path, str) for path in known) else None
+
+
+def _remember(record: CondaRecord, cache: Path, paths: list[str]) -> None:
+    if record.sha256 is None:
+        return
+    file = cache / record.sha256[:2] / f"{record.sha256}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(json.dumps(paths), encoding="utf-8")
+    beside.replace(file)
