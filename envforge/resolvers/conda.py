@@ -317,33 +317,34 @@ def _whole(error: BaseException) -> str:
 
 
 def _unsatisfiable(story: str, request: CondaRequest) -> UnsatisfiableError:
-    roots = [
-        m.strip()
-        for m in re.findall(r"^[├└]─ (.+?)(?: cannot be installed| can be installed|,|$)", story, re.M)
-    ]
+    """What was asked for and cannot be had together, in the words of the specification."""
+    roots = re.findall(r"^[├└]─ (\S+)", story, re.MULTILINE)
     named = [line for line in request.specs if any(_same(line.text, root) for root in roots)]
-    platform = request.target.platform
-    between = " and ".join(dict.fromkeys(roots[:3])) or "the dependencies"
-    virtual = re.search(r"(__[a-z]+)[^\n]*(?:for which no candidates|no viable|missing|which)", story)
+    between = " and ".join(dict.fromkeys(line.text for line in named)) or "the dependencies"
     return UnsatisfiableError(
-        f"nothing satisfies the specification for {platform}: {between}"
-        + (" exclude each other" if len(roots) > 1 else " cannot be installed"),
+        f"nothing satisfies the specification for {request.target.platform}: {between} "
+        + ("cannot be installed together" if len(named) > 1 else "cannot be installed"),
         at=", ".join(line.at for line in named) or None,
-        do=_way_out(virtual[1] if virtual else None, request),
+        do=_way_out(story, request),
         story=story,
     )
 
 
 def _same(text: str, root: str) -> bool:
-    return re.split(r"[\s=<>!~\[]", text.rpartition("::")[2])[0].lower() == root.split(" ")[0].lower()
+    return re.split(r"[\s=<>!~\[]", text.rpartition("::")[2])[0].lower() == root.lower()
 
 
-def _way_out(virtual: str | None, request: CondaRequest) -> str:
-    if virtual == "__cuda":
+def _way_out(story: str, request: CondaRequest) -> str:
+    virtual = re.search(r"(__[a-z]+)[^\n]*(?:no candidates|no viable|missing|which)", story)
+    name = virtual[1] if virtual else None
+    if name == "__cuda":
         return "no GPU is assumed; name the CUDA of the cluster's driver: envforge lock --cuda 12.4"
-    if virtual == "__glibc":
+    if name == "__glibc":
         assumed = request.target.version("__glibc")
         return f"glibc {assumed} is assumed; if the cluster has a newer one: envforge lock --glibc 2.34"
-    if virtual is not None:
-        return f"say what the cluster offers: envforge lock --virtual-package {virtual}=VERSION"
-    return "loosen or remove one of them; the log has the whole explanation"
+    if name is not None:
+        return f"say what the cluster offers: envforge lock --virtual-package {name}=VERSION"
+    mpis = sorted(set(re.findall(r"─ mpi \S+ (mpich|openmpi|msmpi|impi)\b", story)))
+    if len(mpis) > 1:
+        return f"an environment holds one MPI: choose {' or '.join(mpis)} for all of them"
+    return "loosen or remove one of them"
