@@ -164,7 +164,8 @@ class Store:
         return self.root / kind / sha256[:2] / sha256
 
     def _check_tree(self, tree: Path, artifact: Path, filename: str, sha256: str) -> None:
-        info = conda_info_files(artifact, filename)
+        with self.scratch() as directory:
+            info = conda_info_files(artifact, filename, scratch=directory)
         if _first_altered(tree, info) is None:
             return
         # A package may be wrong about its own files: only a second extraction can tell.

@@ -12,10 +12,10 @@ __all__ = ["Manifest", "MirrorChannel", "MirrorFile", "check_inside"]
 def check_inside(path: str, *, at: str | None = None) -> str:
     """Return ``path`` if it is a relative POSIX path that stays where it is put.
 
-    :raises InputError: for an absolute path, ``..``, an empty part, a backslash or a NUL.
+    :raises InputError: for an absolute path, ``..``, an empty part or a NUL.
     """
     parts = path.split("/")
-    if not path or any(part in ("", ".", "..") for part in parts) or "\\" in path or "\0" in path:
+    if any(part in ("", ".", "..") for part in parts) or "\0" in path:
         raise InputError(f"the path {path!r} does not stay inside its directory", at=at)
     return path
 

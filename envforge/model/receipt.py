@@ -11,7 +11,8 @@ from envforge.model.manifest import check_inside
 
 __all__ = ["Difference", "FileRecord", "Receipt", "compare"]
 
-KINDS = ("file", "link", "directory")
+KINDS = ("file", "link", "directory", "special")
+"""``special`` is what no package brings: a socket, a pipe, a device."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,7 @@ def check_clashes(
     :raises InputError: naming the file, the wheel and the conda package.
     """
     for row in rows:
-        for name in wheel_members(artifact(row)):
+        for name in wheel_members(artifact(row), row.filename):
             check_member(name, at=row.filename)
             owner = taken.get(f"{site_packages}/{name}")
             if owner is not None:
