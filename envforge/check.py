@@ -92,7 +92,7 @@ def _matches(match_spec: object, row: LockedPackage) -> bool:
 
 
 def _unmet_pip(spec: EnvironmentSpec, lockfile: Lockfile, target: Target) -> Iterator[Unmet]:
-    from envforge.resolvers.pypi import marker_environment
+    from envforge.resolvers.pypi import marker_environment, parse_requirement
 
     lines = spec.pip_for(target.platform)
     if not lines:
@@ -103,7 +103,7 @@ def _unmet_pip(spec: EnvironmentSpec, lockfile: Lockfile, target: Target) -> Ite
         lockfile.target(target.platform) or default_target(target.platform), python
     )
     for line in lines:
-        requirement = Requirement(line.text)
+        requirement = parse_requirement(line)
         if requirement.marker is None or requirement.marker.evaluate(environment):
             yield from _unmet_requirement(line, requirement, versions, target)
 

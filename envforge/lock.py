@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name, join_specs
@@ -244,11 +245,17 @@ class _Job:
                 preferred=tuple((row.name, row.version) for row in self._kept(target.platform, "pip")),
             ),
             cache=self.cache / "uv",
-            metadata_of=lambda url, sha256: pypi.wheel_metadata(self.fetcher, url, sha256),
+            metadata_of=self._metadata,
+            sha256_of=lambda url: pypi.wheel_sha256(self.fetcher, url),
             offline=self.options.offline,
             complete=complete,
         )
         return wheels, provided
+
+    def _metadata(self, url: str, sha256: str) -> str:
+        return remembered(
+            self.cache / "metadata", sha256, lambda: pypi.wheel_metadata(self.fetcher, url, sha256)
+        )
 
     def _kept(self, platform: str, manager: str) -> tuple[LockedPackage, ...]:
         if self.previous is None or self.options.upgrade_all or platform not in self.previous.platforms:

@@ -47,7 +47,7 @@ def command(directory: Path, *, offline: bool, as_json: bool, quiet: bool, verbo
     lines = [
         "",
         f"All of it is in {directory}: environment.yml, conda-lock.yml, mirror/, prefix, greet.def.",
-        "With an environment.yml of your own: envforge lock, envforge mirror, carry it over, envforge install.",
+        "With an environment.yml of your own: envforge lock, mirror, carry it over, install.",
     ]
     document = {
         "directory": str(tour.directory),

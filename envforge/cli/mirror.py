@@ -52,7 +52,9 @@ def command(
     for path in named or [Path("conda-lock.yml")]:
         text = read_text(path)
         inputs.append(
-            LockfileInput(content=text.encode(), path=path, lockfile=conda_lock.read(text, source=str(path)))
+            LockfileInput(
+                content=text.encode(), filename=path.name, lockfile=conda_lock.read(text, source=str(path))
+            )
         )
     options = MirrorOptions(
         platforms=tuple(check_platform(name, at="-p") for name in platforms),

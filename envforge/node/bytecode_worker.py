@@ -64,7 +64,10 @@ def write(cache, data):
     """Write beside and rename: the old file may be a hard link that somebody else reads."""
     directory = os.path.dirname(cache)
     if not os.path.isdir(directory):
-        os.makedirs(directory, exist_ok=True)
+        try:
+            os.mkdir(directory)  # not its parents: who removes the tree while this runs must win
+        except FileExistsError:
+            pass
     beside = "%s.%d" % (cache, os.getpid())
     with open(beside, "wb") as file:
         file.write(data)

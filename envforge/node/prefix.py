@@ -18,7 +18,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envforge.edges.store import make_directory, remove_tree
@@ -119,6 +119,11 @@ class Prefix:
         """Remove what killed runs have left: work of processes that are gone."""
         for directory in self.generations.glob(".work-*"):
             if _abandoned(directory):
+                # Programs that the killed run started may go on for a moment: take the place from them first.
+                with suppress(OSError):
+                    directory.rename(directory.with_name(directory.name.replace(".work-", ".gone-", 1)))
+        for directory in self.generations.glob(".gone-*"):
+            with suppress(OSError):
                 remove_tree(directory)
 
     def _is_ours(self) -> bool:

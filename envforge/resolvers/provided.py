@@ -7,14 +7,13 @@ package's sha256.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envforge.edges.cache import remembered
 from envforge.edges.fetch import local_path
 from envforge.errors import CouldNotError
 from envforge.model.lockfile import canonical_name
@@ -70,18 +69,19 @@ async def _all(records: Sequence[CondaRecord], cache: Path, reporter: Reporter) 
 
 
 async def _of(record: CondaRecord, cache: Path, reporter: Reporter) -> list[Distribution]:
-    known = _cached(record, cache)
-    if known is None:
-        try:
-            paths = await _paths(record)
-        except FileNotFoundError:
-            reporter.note(
-                f"{record.name}: the channel does not hold the file; taken to provide {record.name} itself"
-            )
-            return [Distribution(name=record.name, version=record.version, conda=record, path=None)]
-        known = sorted(path for path in paths if _INFO.fullmatch(path))
-        _remember(record, cache, known)
-    return _distributions(record, known)
+    try:
+        text = await asyncio.to_thread(remembered, cache, record.sha256, lambda: _listed(record))
+    except FileNotFoundError:
+        reporter.note(
+            f"{record.name}: the channel does not hold the file; taken to provide {record.name} itself"
+        )
+        return [Distribution(name=record.name, version=record.version, conda=record, path=None)]
+    return _distributions(record, text.splitlines())
+
+
+def _listed(record: CondaRecord) -> str:
+    """The paths of the distributions' metadata in a package, a line each."""
+    return "\n".join(sorted(path for path in asyncio.run(_paths(record)) if _INFO.fullmatch(path)))
 
 
 def _distributions(record: CondaRecord, paths: Iterable[str]) -> list[Distribution]:
@@ -138,23 +138,3 @@ def metadata_of_provided(distribution: Distribution) -> str | None:
 
     content = asyncio.run(read())
     return None if content is None else content.decode("utf-8", "replace")
-
-
-def _cached(record: CondaRecord, cache: Path) -> list[str] | None:
-    if record.sha256 is None:
-        return None
-    try:
-        known = json.loads((cache / record.sha256[:2] / f"{record.sha256}.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return known if isinstance(known, list) and all(isinstance(path, str) for path in known) else None
-
-
-def _remember(record: CondaRecord, cache: Path, paths: list[str]) -> None:
-    if record.sha256 is None:
-        return
-    file = cache / record.sha256[:2] / f"{record.sha256}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(json.dumps(paths), encoding="utf-8")
-    beside.replace(file)

@@ -1,0 +1,120 @@
+"""From uv's ``pylock.toml`` to one wheel a package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from packaging.pylock import Package, Pylock, PylockValidationError
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from envforge.edges.process import redacted
+from envforge.errors import CouldNotError, UnsatisfiableError
+from envforge.model.lockfile import canonical_name
+from envforge.resolvers._request import PypiRequest
+from envforge.resolvers._targets import wheel_tags
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Chosen", "choose", "read_pylock", "with_login"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The one wheel of a package; ``url`` without fragment and credentials, ``sha256`` where it is known."""
+
+    name: str
+    version: str
+    url: str
+    sha256: str | None
+
+
+def read_pylock(text: str) -> Pylock:
+    """Read what uv wrote.
+
+    :raises CouldNotError: if that is not a ``pylock.toml`` of the standard.
+    """
+    try:
+        return Pylock.from_dict(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, PylockValidationError) as error:
+        raise CouldNotError(
+            "uv wrote a pylock.toml that does not follow the standard",
+            do="python -m pip install 'uv>=0.13,<0.14'",
+            story=f"{error}\n\n{redacted(text)}",
+        ) from error
+
+
+def choose(pylock: Pylock, request: PypiRequest) -> tuple[Chosen, ...]:
+    """One wheel for each package, the one that pip would take on the target; sorted by name.
+
+    :raises UnsatisfiableError: for a package of which no wheel fits.
+    """
+    ranks = {tag: rank for rank, tag in enumerate(wheel_tags(request.target, request.python_version))}
+    chosen = (_one(package, ranks, request) for package in pylock.packages)
+    return tuple(sorted(chosen, key=lambda one: one.name))
+
+
+def with_login(url: str, indexes: Sequence[str]) -> str:
+    """``url`` with the credentials of the index on the same host, for the one who fetches it."""
+    parts = urlsplit(url)
+    for index in indexes:
+        own = urlsplit(index)
+        login, at, host = own.netloc.rpartition("@")
+        if at and (own.scheme, host) == (parts.scheme, parts.netloc):
+            return urlunsplit(parts._replace(netloc=f"{login}@{host}"))
+    return url
+
+
+def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest) -> Chosen:
+    best = min(
+        ((rank, url, hashes) for url, hashes in _files(package) if (rank := _rank(url, ranks)) is not None),
+        key=lambda found: (found[0], found[1]),
+        default=None,
+    )
+    if best is None:
+        raise UnsatisfiableError(
+            f"no wheel of {package.name} {package.version or ''} fits {request.assumed}",
+            do=f"take {package.name} from conda: write it outside pip:",
+        )
+    _, url, hashes = best
+    _, version, _, _ = parse_wheel_filename(_filename(url))
+    return Chosen(
+        name=canonical_name(package.name),
+        version=str(package.version or version),
+        url=url,
+        sha256=hashes.get("sha256"),
+    )
+
+
+def _files(package: Package) -> list[tuple[str, Mapping[str, str]]]:
+    """URL and hashes of what may be a wheel; of an sdist, nothing."""
+    files = [(wheel.url, wheel.path, wheel.hashes) for wheel in package.wheels or ()]
+    if package.archive is not None:
+        files.append((package.archive.url, package.archive.path, package.archive.hashes))
+    return [(_clean(url or Path(path or "").as_uri()), hashes) for url, path, hashes in files]
+
+
+def _rank(url: str, ranks: Mapping[Tag, int]) -> tuple[int, tuple[int, str]] | None:
+    """The smaller the better; of equal tags the highest build number first."""
+    try:
+        _, _, build, tags = parse_wheel_filename(_filename(url))
+    except InvalidWheelFilename:
+        return None
+    best = min((ranks[tag] for tag in tags if tag in ranks), default=None)
+    return None if best is None else (best, (-build[0], build[1]) if build else (1, ""))
+
+
+def _filename(url: str) -> str:
+    return unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+
+
+def _clean(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))

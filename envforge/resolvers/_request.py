@@ -1,0 +1,185 @@
+"""What the PyPI half is asked, checked, and in the words of the standard."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from urllib.parse import urlsplit
+
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from envforge.edges.process import redacted
+from envforge.errors import InputError
+from envforge.model.lockfile import canonical_name
+from envforge.model.platforms import Target
+from envforge.model.spec import Line
+from envforge.resolvers._targets import marker_environment
+
+__all__ = [
+    "ProvidedDistribution",
+    "PypiRequest",
+    "Wanted",
+    "cutoff",
+    "parse_requirement",
+    "requirement_name",
+    "wanted",
+]
+
+_NOT_ON_AN_INDEX = re.compile(r"-|\.|/|~|[\w+]+:|[A-Za-z]:\\")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvidedDistribution:
+    """A Python distribution that a chosen conda package brings.
+
+    ``metadata`` is the text of its METADATA where that is known; it says which extras there are and what
+    they need.
+    """
+
+    name: str
+    version: str
+    conda_name: str
+    metadata: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PypiRequest:
+    """What to resolve: requirements, the target, the full Python version, and what conda brings already.
+
+    ``indexes`` are simple index URLs; the first is the default index, the others are searched before it,
+    and a project is taken from the first index that has it.  Empty means PyPI.  A ``file:`` URL is a
+    simple index in a directory, or a directory of wheels.
+    ``exclude_newer`` is RFC 3339, or a date, whose whole day (UTC) still counts.
+    ``preferred`` are names and versions that are kept where they still fit.
+    """
+
+    requirements: tuple[Line, ...]
+    target: Target
+    python_version: str
+    provided: tuple[ProvidedDistribution, ...] = ()
+    indexes: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    preferred: tuple[tuple[str, str], ...] = ()
+    prerelease: bool = False
+
+    @property
+    def index(self) -> str:
+        """The default index, for people: without credentials."""
+        return redacted(self.indexes[0]) if self.indexes else "https://pypi.org/simple"
+
+    @property
+    def assumed(self) -> str:
+        """The target in words: ``linux-64 with glibc 2.28 and Python 3.11.14``."""
+        for name, word in (("__glibc", "glibc"), ("__osx", "macOS")):
+            version = self.target.version(name)
+            if version is not None:
+                return f"{self.target.platform} with {word} {version} and Python {self.python_version}"
+        return f"{self.target.platform} with Python {self.python_version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A requirement that counts for the target, and the line that it was written in."""
+
+    line: Line
+    requirement: Requirement
+
+    @property
+    def name(self) -> str:
+        """The canonical name of the project."""
+        return canonical_name(self.requirement.name)
+
+    def __str__(self) -> str:
+        """As uv is given it: the marker has been decided already."""
+        extras = f"[{','.join(sorted(self.requirement.extras))}]" if self.requirement.extras else ""
+        if self.requirement.url is not None:
+            return f"{self.requirement.name}{extras} @ {self.requirement.url}"
+        return f"{self.requirement.name}{extras}{self.requirement.specifier}"
+
+
+def parse_requirement(line: Line) -> Requirement:
+    """Read a requirement as PEP 508 has it.
+
+    :raises InputError: if it is none, or one that cannot be carried as a wheel.
+    """
+    try:
+        requirement = Requirement(line.text)
+    except InvalidRequirement as error:
+        if _NOT_ON_AN_INDEX.match(line.text.strip()):
+            raise _no_wheel(line) from error
+        raise InputError(
+            f"{redacted(line.text)!r} is not a requirement: {str(error).splitlines()[0]}",
+            at=line.at,
+            do="write it as NAME, NAME>=1.2,<2, NAME[extra] or NAME @ https://…/NAME-1.2-py3-none-any.whl",
+        ) from error
+    if requirement.url is not None:
+        _check_wheel_url(requirement.url, line)
+    return requirement
+
+
+def _check_wheel_url(url: str, line: Line) -> None:
+    parts = urlsplit(url)
+    try:
+        parse_wheel_filename(parts.path.rsplit("/", 1)[-1].replace("%2B", "+").replace("%2b", "+"))
+    except InvalidWheelFilename as error:
+        raise _no_wheel(line) from error
+    if parts.scheme not in ("http", "https", "file"):
+        raise _no_wheel(line)
+
+
+def _no_wheel(line: Line) -> InputError:
+    return InputError(
+        f"{redacted(line.text)!r} is neither a project of an index nor the URL of a wheel",
+        at=line.at,
+        do="build a wheel of it (python -m build --wheel) and write: NAME @ file:///…/NAME-1.2-py3-none-any.whl",
+    )
+
+
+def requirement_name(line: Line) -> str:
+    """The canonical name of the project that a requirement is about.
+
+    :raises InputError: as :func:`parse_requirement`.
+    """
+    return canonical_name(parse_requirement(line).name)
+
+
+def wanted(request: PypiRequest) -> tuple[Wanted, ...]:
+    """The requirements that count for the target: by their line's platforms and by their marker."""
+    environment = marker_environment(request.target, request.python_version) | {"extra": ""}
+    found = []
+    for line in request.requirements:
+        if not line.applies_to(request.target.platform):
+            continue
+        requirement = parse_requirement(line)
+        try:
+            counts = requirement.marker is None or requirement.marker.evaluate(environment)
+        except (UndefinedComparison, UndefinedEnvironmentName) as error:
+            raise InputError(
+                f"the marker of {redacted(line.text)!r} has no answer", at=line.at, do=str(error)
+            ) from error
+        if counts:
+            found.append(Wanted(line=line, requirement=requirement))
+    return tuple(found)
+
+
+def cutoff(text: str) -> str:
+    """``exclude_newer`` as a moment in UTC: uv would read a date in the time zone of the host.
+
+    :raises InputError: if it is neither a date nor RFC 3339 with its zone.
+    """
+    try:
+        if len(text) == len("2026-11-23"):
+            day = date.fromisoformat(text) + timedelta(days=1)
+            moment = datetime.combine(day, time(), tzinfo=timezone.utc)
+        else:
+            moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            f"{text!r} is no date", at="--exclude-newer", do="write 2026-11-23 or 2026-11-23T12:00:00Z"
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,170 @@
+"""What every test may use: the command line as a user starts it, and the demonstration's channel and index."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envforge.demo.channel import ChannelBuilder, DemoChannel, build_demo_channel
+from envforge.demo.index import DemoIndex, build_demo_index
+from envforge.demo.interpreter import host_platform
+
+KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "COVERAGE_PROCESS_START"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout."""
+        return json.loads(self.out)
+
+    def assert_error(self, status: int, *words: str) -> None:
+        """The three lines of the design, no traceback, and ``words`` in them."""
+        assert self.status == status, self.err
+        lines = [line for line in self.err.splitlines() if not line.startswith("note: ")]
+        assert len(lines) == 3, self.err
+        assert lines[0].startswith("envforge: ")
+        assert lines[1].startswith("  at: ")
+        assert lines[2].startswith("  do: ")
+        for word in words:
+            assert word in self.err, self.err
+        assert "Traceback" not in self.err
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user in a directory: runs ``envforge`` in a process of its own, with a small environment."""
+
+    home: Path
+    cwd: Path
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        return {**kept, "HOME": str(self.home), **(more or {})}
+
+    def __call__(
+        self,
+        *words: object,
+        status: int | None = 0,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        before: Sequence[str] = (),
+        user: int | None = None,
+        umask: int = -1,
+    ) -> Ended:
+        argv = [*before, sys.executable, "-m", "envforge", *map(str, words)]
+        done = subprocess.run(
+            argv,
+            cwd=cwd or self.cwd,
+            env=self.environment(env),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            user=user,
+            umask=umask,
+        )
+        ended = Ended(done.returncode, done.stdout, done.stderr)
+        assert status is None or ended.status == status, f"{words}: {ended}"
+        return ended
+
+
+@pytest.fixture
+def envforge(tmp_path: Path) -> Shell:
+    """``envforge(...)`` runs the command in ``tmp_path/work`` with a home of its own."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    return Shell(home, work)
+
+
+@pytest.fixture(scope="session")
+def platform() -> str:
+    """This machine's platform."""
+    return host_platform()
+
+
+@pytest.fixture(scope="session")
+def channel(tmp_path_factory: pytest.TempPathFactory) -> DemoChannel:
+    """The demonstration's channel; do not write into it."""
+    return build_demo_channel(tmp_path_factory.mktemp("channel") / "greetings")
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory) -> DemoIndex:
+    """The demonstration's index; do not write into it."""
+    return build_demo_index(tmp_path_factory.mktemp("index"))
+
+
+@dataclass(frozen=True)
+class Journey:
+    """A specification that was locked and mirrored once, to be used by many tests and changed by none."""
+
+    directory: Path
+
+    @property
+    def lockfile(self) -> Path:
+        return self.directory / "conda-lock.yml"
+
+    @property
+    def mirror(self) -> Path:
+        return self.directory / "mirror"
+
+    @property
+    def spec(self) -> Path:
+        return self.directory / "environment.yml"
+
+
+GLIBC = ("--glibc", "2.36")
+"""The demonstration's Python is this machine's; 2.36 stands for whatever that has."""
+
+
+def specification(
+    channel_url: str,
+    platform: str,
+    *,
+    index_url: str | None = None,
+    conda: Sequence[str] = ("python", "greet"),
+    pip: Sequence[str] = ("greet-client",),
+) -> str:
+    """An environment.yml."""
+    lines = ["name: greet", "channels:", f"  - {channel_url}", "dependencies:", *(f"  - {d}" for d in conda)]
+    if index_url is not None:
+        lines += ["  - pip:", f"      - --index-url {index_url}", *(f"      - {r}" for r in pip)]
+    return "\n".join([*lines, "platforms:", f"  - {platform}", ""])
+
+
+@pytest.fixture(scope="session")
+def journey(
+    tmp_path_factory: pytest.TempPathFactory, channel: DemoChannel, index: DemoIndex, platform: str
+) -> Iterator[Journey]:
+    """The demonstration's specification, locked and mirrored."""
+    root = tmp_path_factory.mktemp("journey")
+    (root / "home").mkdir()
+    journey = Journey(root)
+    journey.spec.write_text(specification(channel.url, platform, index_url=index.url))
+    shell = Shell(root / "home", root)
+    shell("lock", "environment.yml", *GLIBC)
+    shell("mirror", "conda-lock.yml", "mirror")
+    yield journey
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> ChannelBuilder:
+    """An empty channel to put packages into."""
+    return ChannelBuilder(tmp_path / "channel")
