@@ -199,7 +199,7 @@ def _utc(text: str | None) -> datetime | None:
 async def _check_names(
     gateway: Gateway, channels: Sequence[Channel], platforms: list[str], request: CondaRequest
 ) -> None:
-    """Every package that was asked for exists; the solver would name the first missing one only."""
+    """Every package that was asked for exists in some build; the solver would name the first one only."""
     from rattler import MatchSpec
 
     wanted = {}
@@ -214,11 +214,28 @@ async def _check_names(
         recursive=False,
         channel_relations="disabled",
     )
-    present = {record.name.normalized for records in found for record in records}
+    present: dict[str, list[RepoDataRecord]] = {}
+    for record in (record for records in found for record in records):
+        present.setdefault(record.name.normalized, []).append(record)
     missing = [name for name in real if name not in present]
     if missing:
         names = await gateway.names(channels, platforms)  # type: ignore[arg-type]
         raise _unknown(missing, [name.normalized for name in names], wanted, request)
+    for name in real:
+        spec = parse_match_spec(wanted[name])
+        if not any(spec.matches(record) for record in present[name]):
+            raise _no_such_version(wanted[name], present[name], request)
+
+
+def _no_such_version(
+    line: Line, records: Sequence[RepoDataRecord], request: CondaRequest
+) -> UnsatisfiableError:
+    newest = max(records, key=lambda record: (record.version, record.build_number))
+    return UnsatisfiableError(
+        f"no package fits {line.text} for {request.target.platform}",
+        at=line.at,
+        do=f"of {len(records)} builds the newest is {newest.name.normalized} {newest.version} {newest.build}",
+    )
 
 
 def _unknown(

@@ -184,7 +184,14 @@ class _Resolving:
             argv += ["--prerelease", "allow"]
         if self.offline:
             argv += ["--offline"]
-        env = {"UV_HTTP_RETRIES": str(_RETRIES), **variables, **indexes, **_certificates()}
+        # uv leaves its interpreter locks in the temporary directory: let that be one that goes away.
+        env = {
+            "UV_HTTP_RETRIES": str(_RETRIES),
+            "TMPDIR": str(work),
+            **variables,
+            **indexes,
+            **_certificates(),
+        }
         return Command(argv=tuple(argv), cwd=work, env=env, network=not self.offline)
 
     def _with_hash(self, one: Chosen) -> Chosen:
