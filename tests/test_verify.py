@@ -128,8 +128,11 @@ def test_a_mirror_is_verified_against_its_manifest(envforge: Shell, journey: Jou
     artifact.write_bytes(b"short")
     (mirror / "conda" / "stray").write_text("x")
     done = envforge("verify", mirror, "--json", status=1)
-    assert {d["kind"] for d in done.json["differences"]} == {"changed", "added"}
+    assert [d["kind"] for d in done.json["differences"]] == ["changed"]
     assert artifact.name in done.out
+    assert "conda/stray" in done.err
+    strict = envforge("verify", mirror, "--json", "--strict", status=1).json["differences"]
+    assert {d["kind"] for d in strict} == {"changed", "added"}
 
 
 def test_bits_flipped_behind_the_same_size_and_time_are_found(envforge: Shell, prefix: Path) -> None:

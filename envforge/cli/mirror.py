@@ -64,7 +64,8 @@ def command(
     )
     result = mirror(inputs, directory, fetcher=Fetcher(), options=options, reporter=console)
     would = "would download" if dry_run else "downloaded"
-    lines = [f"{would} {result.downloaded} files ({human_size(result.bytes)}), kept {result.kept}"]
+    size = "" if dry_run else f" ({human_size(result.bytes)})"
+    lines = [f"{would} {result.downloaded} files{size}, kept {result.kept}"]
     if result.removed:
         lines.append(f"removed {len(result.removed)} files that no lockfile needs")
     lines.append(f"{directory} holds {', '.join(result.locks)}")

@@ -28,6 +28,7 @@ __all__ = ["command"]
     "--store", "stores", multiple=True, type=click.Path(path_type=Path), help="Unpack here for --against."
 )
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]")
+@click.option("--strict", is_flag=True, help="In a mirror, count files that are not its own as differences.")
 @output_options
 def command(
     path: Path,
@@ -36,6 +37,7 @@ def command(
     lock: str | None,
     stores: tuple[Path, ...],
     jobs: int | None,
+    strict: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -48,15 +50,22 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     jobs = jobs or jobs_available()
     if (path / "manifest.json").is_file():
-        return _verify_mirror(console, path)
+        return _verify_mirror(console, path, strict=strict)
     return _verify_prefix(console, path, against, lock, stores, jobs)
 
 
-def _verify_mirror(console: Console, path: Path) -> int:
+def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:
     from envforge.node.mirrors import check_files, read_manifest
 
     manifest = read_manifest(path)
     differences = check_files(path, manifest)
+    if not strict:
+        strays = [difference.path for difference in differences if difference.kind == "added"]
+        differences = tuple(difference for difference in differences if difference.kind != "added")
+        if strays:
+            console.note(
+                f"{len(strays)} files are not the mirror's, such as {strays[0]}; --strict counts them"
+            )
     return _answer(console, path, len(manifest.files), differences, {"kind": "mirror"}, "its manifest")
 
 

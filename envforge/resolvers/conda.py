@@ -309,7 +309,13 @@ def _channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
             "the channel is not in the cache, and --offline forbids to fetch it", at=at, story=story
         )
     if status:
-        return CouldNotError(f"the channel answered {status[1]}", at=at, do="try again later", story=story)
+        denied = status[1] in ("401", "403", "407")
+        help_ = "put the credentials for this host into ~/.netrc" if denied else "try again later"
+        return CouldNotError(f"the channel answered {status[1]}", at=at, do=help_, story=story)
+    if re.search(r"end of file|reading a body|decoding response", story):
+        return CouldNotError(
+            "the channel sent half a file", at=at, do="try again; the connection broke off", story=story
+        )
     if re.search(r"connect|dns|resolve|timed out|sending request", story, re.IGNORECASE):
         return CouldNotError(
             f"no connection to {urlsplit(url).hostname or 'the channel'}",

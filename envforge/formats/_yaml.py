@@ -1,0 +1,190 @@
+"""YAML as far as envforge reads it: mappings, lists, texts, and little else.  YAML 1.1, by libyaml.
+
+Goals: a hostile file ends in an error, and neither in code that runs, nor in memory that fills, nor in a
+crash; a key that is there twice is an error and not the last one; every error has a line.
+
+Left out on purpose: tags, anchors and aliases, merge keys, several documents.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from envforge.errors import InputError
+from envforge.formats._fields import redacted
+
+__all__ = ["LINE_BREAK", "Unquoted", "compose", "line_of", "plain"]
+
+LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+"""What ends a line in YAML 1.1."""
+
+_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PREFIX = "tag:yaml.org,2002:"
+_STR = _PREFIX + "str"
+_SCALARS = {
+    _PREFIX + "float": "the number",
+    _PREFIX + "int": "the number",
+    _PREFIX + "timestamp": "the date",
+    _PREFIX + "value": "the sign",
+    _PREFIX + "merge": "the sign",
+}
+_TRUE = ("true", "yes", "on")
+_ANOTHER_FILE = "name the right file"
+_DEEPEST = 100
+_HARMLESS = 1000
+
+
+@dataclass(frozen=True)
+class Unquoted:
+    """A scalar that YAML does not take for a text, as it is written: ``3.10`` would else become 3.1."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {redacted(self.text)} (without quotes)"
+
+
+def compose(text: str, *, source: str, limit: int) -> yaml.Node:
+    """The tree of nodes of the one document in ``text``.
+
+    :param source: the file's name, for errors.
+    :param limit: how many characters are too many.
+    :raises InputError: if it is no YAML, empty, too large, or nested too deeply.
+    """
+    if len(text) > limit:
+        raise InputError(f"larger than {limit // 1_000_000} MB", at=source, do=_ANOTHER_FILE)
+    text = text.removeprefix("\ufeff")
+    try:
+        _check_depth(text, source)
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.reader.ReaderError as error:
+        place = line_at(text, error.position)
+        raise InputError(
+            "not a text file: there is a control character in it",
+            at=f"{source}:{place}",
+            do=_ANOTHER_FILE,
+        ) from None
+    except UnicodeError:
+        raise InputError("not a text file (UTF-8)", at=source, do=_ANOTHER_FILE) from None
+    except yaml.MarkedYAMLError as error:
+        raise _malformed(text, source, error) from None
+    except RecursionError:
+        raise InputError("nested too deeply", at=source, do=_ANOTHER_FILE) from None
+    if node is None:
+        raise InputError("the file is empty", at=source, do=_ANOTHER_FILE)
+    return node
+
+
+def _check_depth(text: str, source: str) -> None:
+    """Refuse a file whose nesting would overflow the stack of the C code that composes it.
+
+    A level takes a bracket or a column, so that a file with few of both needs no second look.
+    """
+    brackets = text.count("[") + text.count("{")
+    if brackets < _HARMLESS and max(map(len, LINE_BREAK.split(text))) < _HARMLESS:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                mark: Any = event.start_mark  # never None for what a parser gives
+                raise InputError("nested too deeply", at=f"{source}:{mark.line + 1}", do=_ANOTHER_FILE)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _malformed(text: str, source: str, error: yaml.MarkedYAMLError) -> InputError:
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return InputError("not valid YAML", at=source, do="correct the file")
+    at = f"{source}:{mark.line + 1}"
+    lines = LINE_BREAK.split(text)
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return InputError("a tab where YAML needs blanks", at=at, do="indent with blanks")
+    return InputError(f"not valid YAML: {error.problem}", at=at, do="correct this line, or the one before it")
+
+
+def line_at(text: str, index: int) -> int:
+    """The number of the line, from 1, that the character at ``index`` stands in."""
+    return len(LINE_BREAK.findall(text, 0, index)) + 1
+
+
+def line_of(node: yaml.Node) -> int:
+    """The number of the line, from 1, that ``node`` begins in."""
+    line: int = node.start_mark.line
+    return line + 1
+
+
+def plain(node: yaml.Node, *, source: str) -> object:
+    """What ``node`` stands for: dict, list, str, int, bool, ``None``, or :class:`Unquoted`.
+
+    :param source: the file's name, for errors.
+    :raises InputError: for a key that is there twice, an alias, a tag, a key that is no text.
+    """
+    try:
+        return _Plain(source).value(node)
+    except RecursionError:
+        raise InputError("nested too deeply", at=source, do=_ANOTHER_FILE) from None
+
+
+class _Plain:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.seen: set[int] = set()
+
+    def value(self, node: yaml.Node) -> object:
+        # An alias is the same node once more: one that is met twice could be met a billion times.
+        if id(node) in self.seen:
+            raise self.error(node, "anchors and aliases are not supported", "write the value out")
+        self.seen.add(id(node))
+        tag = node.tag
+        if isinstance(node, yaml.ScalarNode):
+            return node.value if tag == _STR else self.scalar(node)
+        if isinstance(node, yaml.MappingNode) and tag == _PREFIX + "map":
+            return self.mapping(node)
+        if isinstance(node, yaml.SequenceNode) and tag == _PREFIX + "seq":
+            return [self.value(item) for item in node.value]
+        raise self.unknown_tag(node)
+
+    def mapping(self, node: yaml.MappingNode) -> dict[str, object]:
+        made: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = self.value(key_node)
+            if not isinstance(key, str):
+                raise self.error(key_node, "a key that is no text", "put it in quotes")
+            if key in made:
+                raise self.error(key_node, f"the key {redacted(key)!r} is there twice", "keep one of the two")
+            made[key] = self.value(value_node)
+        return made
+
+    def scalar(self, node: yaml.ScalarNode) -> object:
+        tag, text = node.tag, node.value
+        if tag == _PREFIX + "null":
+            return None
+        if tag == _PREFIX + "bool":
+            return text.lower() in _TRUE
+        if (
+            tag == _PREFIX + "int"
+            and text.isascii()
+            and text.isdigit()
+            and len(text) < 19
+            and str(int(text)) == text
+        ):
+            return int(text)
+        if tag in _SCALARS:
+            return Unquoted(_SCALARS[tag], text)
+        raise self.unknown_tag(node)
+
+    def unknown_tag(self, node: yaml.Node) -> InputError:
+        shown = node.tag.replace(_PREFIX, "!!", 1)
+        return self.error(node, f"the tag {redacted(shown)} is not supported", "remove it")
+
+    def error(self, node: yaml.Node, what: str, do: str) -> InputError:
+        return InputError(what, at=f"{self.source}:{line_of(node)}", do=do)

@@ -1,0 +1,101 @@
+"""A simple index as files: PEP 503 pages, PEP 691 JSON, PEP 658 and 714 metadata.
+
+Goals: readable by pip and uv from ``file:`` and from any static web server; every URL relative, so that
+the tree may be moved; a pure function of what is listed, in one order.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+__all__ = ["IndexedFile", "project_json", "project_page", "root_page"]
+
+VERSION = "1.1"
+"""Of the simple API: the first with sizes and the list of versions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexedFile:
+    """One file of a project.
+
+    ``path`` is relative to the project's page, unquoted; ``metadata_sha256`` is that of the file
+    ``path + ".metadata"``, if there is one.
+    """
+
+    filename: str
+    path: str
+    version: str
+    sha256: str
+    size: int
+    requires_python: str | None = None
+    metadata_sha256: str | None = None
+
+
+def _ordered(files: Iterable[IndexedFile]) -> list[IndexedFile]:
+    return sorted(files, key=lambda file: (file.filename, file.sha256))
+
+
+def _page(title: str, lines: Iterable[str]) -> bytes:
+    head = (
+        "<!DOCTYPE html>\n<html>\n<head>\n"
+        '<meta charset="utf-8">\n'
+        f'<meta name="pypi:repository-version" content="{VERSION}">\n'
+        f"<title>{html.escape(title)}</title>\n</head>\n<body>\n"
+    )
+    return (head + "".join(f"{line}<br>\n" for line in lines) + "</body>\n</html>\n").encode()
+
+
+def _anchor(file: IndexedFile) -> str:
+    attributes = {"href": f"{quote(file.path)}#sha256={file.sha256}"}
+    if file.requires_python is not None:
+        attributes["data-requires-python"] = file.requires_python
+    if file.metadata_sha256 is not None:
+        # PEP 714: both names, because clients of before 2023 know the first one only
+        attributes["data-dist-info-metadata"] = f"sha256={file.metadata_sha256}"
+        attributes["data-core-metadata"] = f"sha256={file.metadata_sha256}"
+    text = " ".join(f'{name}="{html.escape(value)}"' for name, value in attributes.items())
+    return f"<a {text}>{html.escape(file.filename)}</a>"
+
+
+def project_page(project: str, files: Iterable[IndexedFile]) -> bytes:
+    """The PEP 503 page of one project."""
+    return _page(f"Links for {project}", map(_anchor, _ordered(files)))
+
+
+def root_page(projects: Iterable[str]) -> bytes:
+    """The page that lists the projects, each by its normalised name."""
+    lines = (
+        f'<a href="{html.escape(quote(name))}/">{html.escape(name)}</a>' for name in sorted(set(projects))
+    )
+    return _page("Simple index", lines)
+
+
+def _entry(file: IndexedFile) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "filename": file.filename,
+        "hashes": {"sha256": file.sha256},
+        "size": file.size,
+        "url": f"{quote(file.path)}",
+    }
+    if file.requires_python is not None:
+        entry["requires-python"] = file.requires_python
+    if file.metadata_sha256 is not None:
+        entry["core-metadata"] = entry["dist-info-metadata"] = {"sha256": file.metadata_sha256}
+    return entry
+
+
+def project_json(project: str, files: Iterable[IndexedFile]) -> bytes:
+    """The PEP 691 document of one project."""
+    ordered = _ordered(files)
+    document = {
+        "meta": {"api-version": VERSION},
+        "name": project,
+        "versions": sorted({file.version for file in ordered}),
+        "files": [_entry(file) for file in ordered],
+    }
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
