@@ -225,7 +225,9 @@ class _Job:
                 do="add python to the conda dependencies",
             )
         self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
-        provided = provided_by(records, cache=self.cache, reporter=self.reporter)
+        provided = provided_by(
+            records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
+        )
         by_name = {distribution.name: distribution for distribution in provided}
 
         def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:

@@ -194,7 +194,7 @@ def _whole_body(answer: requests.Response, url: str) -> Iterator[bytes]:
         yield chunk
     if announced is not None and announced.isdigit() and came != int(announced):
         raise CouldNotError(
-            f"the connection ended after {came} of {announced} bytes", at=redacted(url), do="try again"
+            f"half a file: {came} of {announced} bytes came", at=redacted(url), do="try again"
         )
 
 
@@ -209,9 +209,13 @@ def _translated(error: requests.RequestException, url: str) -> CouldNotError:
         )
     if isinstance(error, requests.exceptions.ProxyError):
         return CouldNotError(f"the proxy for {host} refused", at=at, do="check https_proxy", story=str(error))
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in str(error):
+        return CouldNotError(
+            f"{host} sent half a file: the connection broke off", at=at, do="try again", story=str(error)
+        )
     if isinstance(error, requests.exceptions.Timeout):
         return CouldNotError(f"{host} did not answer in time", at=at, do="try again", story=str(error))
-    if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+    if isinstance(error, requests.exceptions.ConnectionError):
         return CouldNotError(
             f"the connection to {host} failed", at=at, do="check the network and the URL", story=str(error)
         )

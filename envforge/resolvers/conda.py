@@ -306,7 +306,10 @@ def _channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
         )
     if "no usable repodata cache" in story or ("cache" in story and "offline" in story):
         return CouldNotError(
-            "the channel is not in the cache, and --offline forbids to fetch it", at=at, story=story
+            "the channel is not in the cache, and --offline forbids to fetch it",
+            at=at,
+            do="lock once without --offline",
+            story=story,
         )
     if status:
         denied = status[1] in ("401", "403", "407")

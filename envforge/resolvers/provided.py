@@ -43,44 +43,56 @@ class Distribution:
 
 
 def provided_by(
-    records: Sequence[CondaRecord], *, cache: Path, reporter: Reporter
+    records: Sequence[CondaRecord], *, cache: Path, reporter: Reporter, offline: bool = False
 ) -> tuple[Distribution, ...]:
     """The distributions that ``records`` bring, sorted by name.
 
-    A package whose file list cannot be had because the channel does not hold the file is taken to provide
-    its own name, which is said.
+    A package whose file list cannot be had, because the channel does not hold the file or we are offline, is
+    taken to provide its own name, which is said.
 
     :param cache: where the answers are kept.
     :raises CouldNotError: if a channel cannot be read.
     """
     wanted = [record for record in records if record.python_package]
-    found = asyncio.run(_all(wanted, cache / "provided", reporter))
-    return tuple(sorted(found, key=lambda d: (d.name, d.conda.name)))
+    found = sorted(
+        asyncio.run(_all(wanted, cache / "provided", offline=offline)), key=lambda d: (d.name, d.conda.name)
+    )
+    guessed = [d.name for d in found if d.path is None]
+    if guessed:
+        listed = ", ".join(guessed[:4]) + (", …" if len(guessed) > 4 else "")
+        reporter.note(
+            f"the files of {len(guessed)} packages ({listed}) cannot be looked into: "
+            "each is taken to provide the distribution of its own name"
+        )
+    return tuple(found)
 
 
-async def _all(records: Sequence[CondaRecord], cache: Path, reporter: Reporter) -> list[Distribution]:
+async def _all(records: Sequence[CondaRecord], cache: Path, *, offline: bool) -> list[Distribution]:
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(record: CondaRecord) -> list[Distribution]:
         async with gate:
-            return await _of(record, cache, reporter)
+            return await _of(record, cache, offline=offline)
 
     return [found for part in await asyncio.gather(*map(one, records)) for found in part]
 
 
-async def _of(record: CondaRecord, cache: Path, reporter: Reporter) -> list[Distribution]:
+async def _of(record: CondaRecord, cache: Path, *, offline: bool) -> list[Distribution]:
     try:
-        text = await asyncio.to_thread(remembered, cache, record.sha256, lambda: _listed(record))
-    except FileNotFoundError:
-        reporter.note(
-            f"{record.name}: the channel does not hold the file; taken to provide {record.name} itself"
+        text = await asyncio.to_thread(
+            remembered, cache, record.sha256, lambda: _listed(record, offline=offline)
         )
-        return [Distribution(name=record.name, version=record.version, conda=record, path=None)]
+    except FileNotFoundError:
+        return [
+            Distribution(name=canonical_name(record.name), version=record.version, conda=record, path=None)
+        ]
     return _distributions(record, text.splitlines())
 
 
-def _listed(record: CondaRecord) -> str:
+def _listed(record: CondaRecord, *, offline: bool) -> str:
     """The paths of the distributions' metadata in a package, a line each."""
+    if offline and local_path(record.url) is None:
+        raise FileNotFoundError(record.url)
     return "\n".join(sorted(path for path in asyncio.run(_paths(record)) if _INFO.fullmatch(path)))
 
 
