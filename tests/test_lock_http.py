@@ -57,6 +57,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(builder: ChannelBuilder) -> Iterator[Server]:
+    builder.add(Package(name="b", version="1.0", subdir="linux-64", files={"lib/b": File(data=b"b")}))
     builder.add(
         Package(
             name="a", version="1.0", subdir="noarch", noarch="generic", files={"share/a": File(data=b"a")}
@@ -114,7 +115,7 @@ def test_a_channel_that_is_not_there(envforge: Shell, server: Server, spec: str)
 
 
 @pytest.mark.parametrize(
-    ("mood", "word"), [("404", "404"), ("500", "500"), ("half", "bytes"), ("login page", "sha256")]
+    ("mood", "word"), [("404", "404"), ("500", "500"), ("half", "half a file"), ("login page", "sha256")]
 )
 def test_a_mirror_from_a_channel_that_fails_has_nothing_half(
     envforge: Shell, server: Server, spec: str, mood: str, word: str
