@@ -51,7 +51,7 @@ def compile_sources(tree: Path, final: Path, library: str, python: str, *, jobs:
 
 def _compile(tree: Path, final: Path, sources: list[str]) -> list[str]:
     command = Command(
-        argv=(str(tree / "bin" / "python"), "-I", "-S", "-B", str(WORKER), str(tree), str(final)),
+        argv=(str(tree / "bin" / "python"), "-S", "-s", "-B", str(WORKER), str(tree), str(final)),
         env={"PYTHONHASHSEED": "0"},
     )
     done = run(command, stdin="".join(f"{source}\n" for source in sources))

@@ -1,6 +1,6 @@
 """Make bytecode that nobody has to write later.  Run by the Python of an environment, not imported.
 
-    python -I -S bytecode_worker.py ROOT FINAL <list
+    PYTHONHASHSEED=0 python -S -s -B bytecode_worker.py ROOT FINAL <list
 
 Each line of standard input is the path of a source below ROOT.  Where its bytecode is there already, with
 this Python's magic number and for a source of this size, only its header is made unchecked; else the
@@ -9,10 +9,14 @@ source is compiled as if it lay below FINAL.  A line is printed for each source 
 It must run on every Python that an environment may hold, so: the standard library, and nothing new.
 """
 
+import sys
+
+# `-I` would do this, but also drop the hash seed, on which the order of sets in bytecode depends (until 3.11).
+del sys.path[0]
+
 import importlib.util
 import marshal
 import os
-import sys
 import warnings
 
 
