@@ -20,6 +20,7 @@ __all__ = [
     "check_url",
     "describe",
     "located",
+    "needed_release",
     "printable",
     "redacted",
     "suggestion",
@@ -75,6 +76,13 @@ def suggestion(wrong: str, known: frozenset[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"the known keys are: {', '.join(sorted(known))}"
 
 
+def needed_release(needs: object) -> str:
+    """What to do about a file of a newer version, from the release that it says it needs, if it does."""
+    if isinstance(needs, str) and _SIMPLE.fullmatch(needs):
+        return f"use envforge {needs} or newer"
+    return "use a newer envforge"
+
+
 def without_secrets(url: str, *, tokens: bool) -> str:
     """``url`` without user and password; what a variable stands for (``${TOKEN}``) is no secret.
 
@@ -84,7 +92,7 @@ def without_secrets(url: str, *, tokens: bool) -> str:
     match = _LOGIN.match(url)
     if match is not None:
         url = match["scheme"] + _kept_login(match["scheme"], match["login"]) + url[match.end() :]
-    if tokens and "/t/" in url:
+    if tokens and "/t/" in url and not url.startswith("file:"):
         url = _TOKEN.sub(lambda found: found[0] if _VARIABLE.fullmatch(found["token"]) else "", url)
     return url
 
@@ -133,9 +141,7 @@ class Fields:
             raise self._error(unknown, f"unknown key {unknown!r}", do=suggestion(unknown, known))
 
     def _at(self, key: str) -> str:
-        # A key comes out of the file, too: one that is not simple would make the place unreadable.
-        shown = key if _SIMPLE.fullmatch(key) else repr(redacted(key))
-        return f"{self._place}.{shown}" if self._place else shown
+        return f"{self._place}.{_shown_key(key)}" if self._place else _shown_key(key)
 
     def _error(self, key: str, what: str, do: str | None = None) -> InputError:
         return InputError(what, at=self._at(key), do=do)
@@ -234,7 +240,7 @@ class Fields:
             try:
                 made[name] = make(value)
             except InputError as error:
-                raise located(error, f"{self._at(key)}.{redacted(name)}") from None
+                raise located(error, f"{self._at(key)}.{_shown_key(name)}") from None
         return made
 
     def nested(self, key: str, known: frozenset[str]) -> Fields:
@@ -253,6 +259,11 @@ def printable(value: object) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
         raise InputError(f"{describe(value)} where a text is needed")
     return value
+
+
+def _shown_key(key: str) -> str:
+    # A key comes out of the file, too: one that is not simple would make the place unreadable.
+    return key if _SIMPLE.fullmatch(key) else repr(redacted(key))
 
 
 def _encodable(text: str) -> bool:

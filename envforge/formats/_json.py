@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from envforge import __version__
 from envforge.errors import InputError
-from envforge.formats._fields import describe, redacted
+from envforge.formats._fields import describe, needed_release, redacted
 
 __all__ = ["NEEDS", "check_unique", "parse", "render"]
 
@@ -63,19 +63,10 @@ def parse(text: str, *, kind: str, newest: int, remedy: str) -> tuple[int, dict[
         raise InputError(
             f"the {kind} has format version {version}, and envforge {__version__} reads up to {newest}",
             at=key,
-            do=f"use envforge {_needed(value)}",
+            do=needed_release(value.get(NEEDS)),
         )
     value.pop(NEEDS, None)
     return version, value
-
-
-def _needed(value: Mapping[str, object]) -> str:
-    needs = value.get(NEEDS)
-    return (
-        f"{redacted(needs)} or newer"
-        if isinstance(needs, str) and needs.isprintable()
-        else "as new as the one that wrote it"
-    )
 
 
 def _integer(text: str) -> int | float:

@@ -46,7 +46,7 @@ class Unquoted:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {redacted(self.text)} (without quotes)"
+        return f"{self.kind} {redacted(self.text)}"
 
 
 def compose(text: str, *, source: str, limit: int) -> yaml.Node:
@@ -100,11 +100,14 @@ def _check_depth(text: str, source: str) -> None:
 
 
 def _malformed(text: str, source: str, error: yaml.MarkedYAMLError) -> InputError:
-    mark = error.problem_mark or error.context_mark
+    lines = LINE_BREAK.split(text.rstrip())
+    mark: Any = error.problem_mark or error.context_mark
+    if mark is not None and mark.line >= len(lines):
+        # What is missing at the end is missing where it was begun: an open bracket or quote.
+        mark = error.context_mark or mark
     if mark is None:
         return InputError("not valid YAML", at=source, do="correct the file")
     at = f"{source}:{mark.line + 1}"
-    lines = LINE_BREAK.split(text)
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return InputError("a tab where YAML needs blanks", at=at, do="indent with blanks")
@@ -184,6 +187,7 @@ class _Plain:
 
     def unknown_tag(self, node: yaml.Node) -> InputError:
         shown = node.tag.replace(_PREFIX, "!!", 1)
+        shown = shown if shown.isprintable() else repr(shown)
         return self.error(node, f"the tag {redacted(shown)} is not supported", "remove it")
 
     def error(self, node: yaml.Node, what: str, do: str) -> InputError:

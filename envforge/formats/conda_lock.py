@@ -16,6 +16,7 @@ here, whatever stands in its place; it is written as conda-lock does, with the c
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -23,7 +24,8 @@ import yaml
 from envforge import __version__
 from envforge.errors import InputError
 from envforge.formats import _rows
-from envforge.formats._fields import Fields, describe, redacted
+from envforge.formats._collector import collector_paused
+from envforge.formats._fields import Fields, describe, needed_release
 from envforge.formats._yaml import compose, plain
 from envforge.model.lockfile import LockedPackage, Lockfile
 
@@ -58,6 +60,7 @@ _HEADER = """\
 """
 
 
+@collector_paused()
 def read(text: str, *, source: str) -> Lockfile:
     """The lockfile in ``text``.
 
@@ -124,12 +127,11 @@ def _check_custom(custom: dict[str, str]) -> None:
     if not (written.isascii() and written.isdigit() and len(written) < 10):
         raise InputError(f"{describe(written)} where a number is needed", at=at)
     if int(written) > CUSTOM_FORMAT:
-        needs = custom.get("envforge.needs")
         raise InputError(
             f"envforge's part of the lockfile has format {int(written)}, "
             f"and envforge {__version__} reads up to {CUSTOM_FORMAT}",
             at=at,
-            do="use a newer envforge" if needs is None else f"use envforge {redacted(needs)} or newer",
+            do=needed_release(custom.get("envforge.needs")),
         )
 
 
@@ -167,6 +169,7 @@ def _package(value: object) -> LockedPackage | None:
 _ROW = _rows.KEYS | {"source"}
 
 
+@collector_paused()
 def write(lockfile: Lockfile) -> str:
     """The text of ``lockfile``; equal lockfiles give equal texts."""
     document = {
@@ -227,3 +230,15 @@ class _Dumper(_BASE):  # type: ignore[misc]
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class gives it
         return True
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    # One md5 in a million looks like 71e52: a text to YAML 1.1, and to PyYAML, but a number to the YAML 1.2
+    # of rattler, which then refuses the whole file.
+    style = "'" if text[:1] in _NUMERIC and _NUMBER.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_NUMERIC = frozenset("0123456789.+-")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
+_Dumper.add_representer(str, _represent_text)

@@ -178,7 +178,7 @@ class _Reader:
             else:
                 raise self.error(
                     key,
-                    f"{redacted(key.value)!r} is a key where a dependency is needed",
+                    f"a mapping with the key {redacted(key.value)!r} where a dependency is needed",
                     do=_entry(key, value),
                 )
 
@@ -220,10 +220,10 @@ class _Reader:
 
     def items(self, node: yaml.Node, key: str) -> Iterator[yaml.Node]:
         if not isinstance(node, yaml.SequenceNode):
-            value = node.value if isinstance(node, yaml.ScalarNode) else "…"
-            raise self.error(
-                node, f"{_shown(node)} where a list is needed", do=f"write {key}: [{redacted(value)}]"
-            )
+            do = "begin each line with a dash"
+            if isinstance(node, yaml.ScalarNode) and node.value.isprintable():
+                do = f"write {key}: [{redacted(node.value)}]"
+            raise self.error(node, f"{_shown(node)} where a list is needed", do=do)
         yield from node.value
 
     def string(self, node: yaml.Node, needed: str, do: str) -> str:
@@ -265,14 +265,17 @@ def _shown(node: yaml.Node) -> str:
     kind = node.tag.rpartition(":")[2]
     if kind == "null" or not str(node.value).strip():
         return "an empty entry" if kind != "str" else "an empty text"
-    return f"{_KINDS.get(kind, 'the text' if kind == 'str' else 'the value')} {redacted(str(node.value))!r}"
+    shown = redacted(str(node.value))
+    return f"the text {shown!r}" if kind == "str" else f"{_KINDS.get(kind, 'the value')} {shown}"
 
 
 def _dependency_remedy(node: yaml.Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return "write one dependency a line, without a second dash"
-    if _is_null(node):
+    if not str(node.value).strip() or _is_null(node):
         return "remove the dash, or write a dependency behind it"
+    if node.tag.endswith(":bool"):
+        return "put it in quotes, if a package has that name"
     return f"name the package, too: - NAME={redacted(str(node.value))}"
 
 
@@ -281,5 +284,7 @@ def _entry(key: yaml.Node, value: yaml.Node) -> str:
     if not isinstance(value, yaml.ScalarNode):
         return "a list below a key is for pip: only"
     text = str(value.value).strip()
+    if not (text + key.value).isprintable():
+        return "write NAME, NAME>=VERSION or NAME=VERSION=BUILD"
     glue = "" if not text or text[0] in "=<>!~" else "="
     return f"write - {redacted(str(key.value) + glue + text)}"

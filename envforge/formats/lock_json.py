@@ -1,6 +1,6 @@
 """``locks/NAME.json`` of a mirror: a lockfile as a node reads it, version 1.
 
-Goals: the same nouns as :mod:`envforge.formats.conda_lock`, read without a YAML library and forty times
+Goals: the same nouns as :mod:`envforge.formats.conda_lock`, read without a YAML library and several times
 faster; one row a line; a function of the lockfile alone.  ``source_sha256`` ties it to the YAML file that was
 shared and reviewed: it is that file's sha256.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from envforge.errors import InputError
 from envforge.formats import _json
+from envforge.formats._collector import collector_paused
 from envforge.formats._fields import Fields
 from envforge.formats._rows import read_channel, read_package, read_platform
 from envforge.model.lockfile import Lockfile
@@ -21,6 +22,7 @@ _REMEDY = "make the mirror again: envforge mirror conda-lock.yml DIR   # where t
 _TOP = frozenset(("source_sha256", "channels", "platforms", "sources", "content_hash", "custom", "packages"))
 
 
+@collector_paused()
 def write(lockfile: Lockfile, *, source_sha256: str) -> str:
     """The text of ``lockfile``.
 
@@ -40,6 +42,7 @@ def write(lockfile: Lockfile, *, source_sha256: str) -> str:
     return _json.render(head, {"channels": channels, "packages": packages})
 
 
+@collector_paused()
 def read(text: str) -> tuple[Lockfile, str]:
     """The lockfile in ``text``, and the sha256 of the YAML file that it was made from.
 

@@ -12,6 +12,7 @@ import re
 
 from envforge.errors import InputError
 from envforge.formats import _json
+from envforge.formats._collector import collector_paused
 from envforge.formats._fields import Fields
 from envforge.formats._rows import PLATFORM, read_package
 from envforge.model.receipt import FileRecord, Receipt
@@ -29,6 +30,7 @@ _ABSOLUTE = re.compile(r"/[^\0]*")
 _MODES = {f"{mode:04o}": mode for mode in range(0o10000)}
 
 
+@collector_paused()
 def write(receipt: Receipt) -> str:
     """The text of ``receipt``."""
     head = {
@@ -62,6 +64,7 @@ def _file_dict(record: FileRecord) -> dict[str, object]:
     return made
 
 
+@collector_paused()
 def read(text: str) -> Receipt:
     """The receipt in ``text``.
 

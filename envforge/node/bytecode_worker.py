@@ -11,7 +11,7 @@ It must run on every Python that an environment may hold, so: the standard libra
 
 import sys
 
-# `-I` would do this, but also drop the hash seed, on which the order of sets in bytecode depends (until 3.11).
+# `-I` would do this, but drop the hash seed too: before Python 3.11 the order of sets in bytecode follows it.
 del sys.path[0]
 
 import importlib.util

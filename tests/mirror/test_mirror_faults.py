@@ -247,7 +247,7 @@ def test_many_writers_at_once(world: tuple[Site, Faults], directory: Path) -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert errors == []
     assert read_manifest(directory).locks == tuple(f"env{n}" for n in range(6))
     assert check_files(directory, read_manifest(directory)) == ()
