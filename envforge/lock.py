@@ -13,22 +13,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError
+from envforge.formats.conda_lock import CUSTOM_FORMAT
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
+from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda, pypi
 from envforge.resolvers.provided import Distribution, metadata_of_provided, provided_by
 
-__all__ = ["FORMAT", "LockOptions", "lock", "settings_of", "targets_for"]
-
-FORMAT = 1
-"""The version of the keys that envforge adds to ``custom_metadata``."""
+__all__ = ["LockOptions", "lock", "settings_of", "targets_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +100,7 @@ def lock(
     job = _Job(spec, channels, indexes, options, previous, cache, fetcher, reporter)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
-    custom = {"envforge.format": str(FORMAT), "envforge.settings": _settings(indexes, options)}
+    custom = {"envforge.format": str(CUSTOM_FORMAT), "envforge.settings": _settings(indexes, options)}
     if spec.name:
         custom["envforge.name"] = spec.name
     for target, part in zip(targets, parts, strict=True):
@@ -111,7 +109,7 @@ def lock(
             custom[f"envforge.provided.{target.platform}"] = part.provided
     return Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
-        channels=tuple(LockedChannel(url=without_secrets(url)) for url in channels),
+        channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
         platforms=tuple(sorted(target.platform for target in targets)),
         sources=tuple(sources),
         content_hash={
@@ -134,7 +132,7 @@ def settings_of(lockfile: Lockfile) -> dict[str, object]:
 def _settings(indexes: Sequence[str], options: LockOptions) -> str:
     settings: dict[str, object] = {}
     if indexes:
-        settings["indexes"] = [without_secrets(url) for url in indexes]
+        settings["indexes"] = [without_secrets(url, tokens=False) for url in indexes]
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
     return json.dumps(settings, sort_keys=True)
@@ -157,23 +155,13 @@ def spec_digest(
 ) -> str:
     """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
     content = {
-        "channels": [without_secrets(url) for url in channels],
+        "channels": [without_secrets(url, tokens=True) for url in channels],
         "conda": sorted(line.text for line in spec.conda_for(target.platform)),
         "pip": sorted(line.text for line in spec.pip_for(target.platform)),
-        "indexes": [without_secrets(url) for url in indexes],
+        "indexes": [without_secrets(url, tokens=False) for url in indexes],
         "target": str(target),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def without_secrets(url: str) -> str:
-    """``url`` without user, password and ``/t/TOKEN``."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    path = parts.path
-    if path.startswith("/t/") and path.count("/") > 2:
-        path = "/" + path.split("/", 3)[3]
-    return urlunsplit((parts.scheme, host, path, parts.query, ""))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +267,7 @@ class _Job:
             version=record.version,
             manager="conda",
             platform=target.platform,
-            url=without_secrets(record.url),
+            url=without_secrets(record.url, tokens=True),
             sha256=sha256,
             md5=md5,
             dependencies=join_specs(record.depends),

@@ -15,10 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import envforge
-from envforge.edges.process import redacted
 from envforge.errors import EnvforgeError, InputError
 from envforge.formats.singularity import check, files_word, header_value, printable
 from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.model.urls import redacted
 from envforge.node.scan import RECEIPT
 from envforge.node.sources import MirrorSource, lock_packages
 

@@ -1,4 +1,4 @@
-"""What every test may use: the command line as a user starts it, and the demonstration's channel and index."""
+"""What every test may use: the command line as users start it, the demonstration's channel and index."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def specification(
 @pytest.fixture(scope="session")
 def journey(
     tmp_path_factory: pytest.TempPathFactory, channel: DemoChannel, index: DemoIndex, platform: str
-) -> Iterator[Journey]:
+) -> Journey:
     """The demonstration's specification, locked and mirrored."""
     root = tmp_path_factory.mktemp("journey")
     (root / "home").mkdir()
@@ -161,7 +161,7 @@ def journey(
     shell = Shell(root / "home", root)
     shell("lock", "environment.yml", *GLIBC)
     shell("mirror", "conda-lock.yml", "mirror")
-    yield journey
+    return journey
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 import envforge
-from envforge.edges.process import redacted
 from envforge.errors import CouldNotError
+from envforge.model.urls import redacted
 
 __all__ = ["Downloaded", "Fetcher", "NotFoundError", "local_path"]
 

@@ -7,7 +7,6 @@ and tested; :func:`run` starts it with an argument list, never through a shell.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envforge.errors import CouldNotError
+from envforge.model.urls import redacted
 
-__all__ = ["Command", "Completed", "redacted", "run", "uv_executable"]
+__all__ = ["Command", "Completed", "run", "uv_executable"]
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TERM", "TZ", "SYSTEMROOT")
 _NETWORK = (
@@ -24,12 +24,6 @@ _NETWORK = (
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
     "http_proxy", "https_proxy", "all_proxy", "no_proxy",
 )  # fmt: skip
-_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=/t/)[^/\s]+")
-
-
-def redacted(text: str) -> str:
-    """``text`` with the user, password or token of every URL in it replaced by ``***``."""
-    return _SECRET.sub("***", text)
 
 
 @dataclass(frozen=True, kw_only=True)

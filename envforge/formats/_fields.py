@@ -14,6 +14,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from envforge.errors import InputError
+from envforge.model import urls
 
 __all__ = [
     "Fields",
@@ -24,15 +25,11 @@ __all__ = [
     "printable",
     "redacted",
     "suggestion",
-    "without_secrets",
 ]
 
 T = TypeVar("T")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<login>[^/?#\s]*)@")
-_TOKEN = re.compile(r"/t/(?P<token>[^/\s]+)(?=/|$)")
-_VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 _SIMPLE = re.compile(r"[\w.-]{1,60}")
 _LONGEST = 80
 _LARGEST = 1 << 63
@@ -47,9 +44,7 @@ def located(error: InputError, place: str) -> InputError:
 
 def redacted(text: str) -> str:
     """``text`` for an error: logins and tokens of URLs hidden, cut where it is long."""
-    text = _LOGIN.sub(r"\g<scheme>***@", text)
-    if "://" in text:
-        text = _TOKEN.sub("/t/***", text)
+    text = urls.redacted(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
@@ -81,27 +76,6 @@ def needed_release(needs: object) -> str:
     if isinstance(needs, str) and _SIMPLE.fullmatch(needs):
         return f"use envforge {needs} or newer"
     return "use a newer envforge"
-
-
-def without_secrets(url: str, *, tokens: bool) -> str:
-    """``url`` without user and password; what a variable stands for (``${TOKEN}``) is no secret.
-
-    :param tokens: also without ``/t/TOKEN``, as the URLs of conda channels hold it.  On PyPI's own host
-        that is part of an ordinary path.
-    """
-    match = _LOGIN.match(url)
-    if match is not None:
-        url = match["scheme"] + _kept_login(match["scheme"], match["login"]) + url[match.end() :]
-    if tokens and "/t/" in url and not url.startswith("file:"):
-        url = _TOKEN.sub(lambda found: found[0] if _VARIABLE.fullmatch(found["token"]) else "", url)
-    return url
-
-
-def _kept_login(scheme: str, login: str) -> str:
-    if all(_VARIABLE.fullmatch(part) for part in login.split(":", 1)):
-        return f"{login}@"
-    # The user of ssh says which account to knock at (`git@`), and is no secret.
-    return f"{login.split(':', 1)[0]}@" if "ssh" in scheme else ""
 
 
 def check_url(url: str, *, conda: bool = False) -> str:

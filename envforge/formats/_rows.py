@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from envforge.errors import InputError
-from envforge.formats._fields import Fields, check_url, describe, located, printable, without_secrets
+from envforge.formats._fields import Fields, check_url, describe, located, printable
 from envforge.model.lockfile import LockedChannel, LockedPackage
+from envforge.model.urls import without_secrets
 
 __all__ = ["KEYS", "PLATFORM", "commit_of", "read_channel", "read_package", "read_platform"]
 

@@ -11,12 +11,12 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from envforge.errors import InputError
-from envforge.formats._fields import without_secrets
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.manifest import MirrorChannel, check_inside
+from envforge.model.urls import public_url, without_secrets
 
 __all__ = [
     "Artifact",
@@ -26,7 +26,6 @@ __all__ = [
     "expanded",
     "lock_name",
     "make_plan",
-    "public_url",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -102,14 +101,6 @@ def lock_name(given: LockfileInput) -> str:
             do="name the file NAME.conda-lock.yml, with letters, digits and . _ + - in NAME",
         )
     return name
-
-
-def public_url(url: str, *, conda: bool) -> str:
-    """``url`` without user, password, query and fragment, a channel's also without ``/t/TOKEN``."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    path = _TOKEN.sub("", parts.path) if conda else parts.path
-    return urlunsplit((parts.scheme, netloc, path, "", ""))
 
 
 def check_no_secrets(name: str, given: LockfileInput) -> None:

@@ -12,9 +12,9 @@ from packaging.pylock import Package, Pylock, PylockValidationError
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from envforge.edges.process import redacted
 from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
+from envforge.model.urls import redacted
 from envforge.resolvers._request import PypiRequest
 from envforge.resolvers._targets import wheel_tags
 

@@ -19,9 +19,9 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from envforge.edges.fetch import Fetcher
-from envforge.edges.process import redacted
 from envforge.errors import CouldNotError
 from envforge.model.lockfile import canonical_name
+from envforge.model.urls import redacted
 
 __all__ = ["Asked", "Metadata", "asked_for", "parse_metadata", "wheel_metadata", "wheel_sha256"]
 

@@ -11,11 +11,11 @@ from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from envforge.edges.process import redacted
 from envforge.errors import InputError
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
+from envforge.model.urls import redacted
 from envforge.resolvers._targets import marker_environment
 
 __all__ = [

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from envforge.edges.process import redacted
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
+from envforge.model.urls import redacted
 from envforge.resolvers._request import PypiRequest, Wanted
 from envforge.resolvers._stubs import Stub
 

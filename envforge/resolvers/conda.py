@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from envforge.edges.process import redacted
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
+from envforge.model.urls import redacted
 
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, MatchSpec, RepoDataRecord
