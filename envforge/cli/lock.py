@@ -13,6 +13,7 @@ from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform
+from envforge.model.profile import intersected, parse_profile
 from envforge.model.spec import EnvironmentSpec
 from envforge.node.install import host_platform
 
@@ -30,6 +31,13 @@ _FOUND = ("environment.yml", "environment.yaml")
     "-o", "--output", type=click.Path(path_type=Path), help="The lockfile.  [default: conda-lock.yml]"
 )
 @click.option("-p", "--platform", "platforms", multiple=True, help="Lock for this platform; repeatable.")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="P",
+    help="Lock for this kind of node, such as 'linux-64 glibc=2.28 cuda=12.4'.",
+)
 @click.option(
     "--virtual-package", "virtual", multiple=True, metavar="__NAME=VERSION", help="Assume it on the target."
 )
@@ -101,6 +109,8 @@ def _lock(
         fetcher=Fetcher(offline=options.offline),
         reporter=console,
     )
+    if not output.name.endswith(("-lock.yml", "-lock.yaml")):
+        console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
     text = conda_lock.write(lockfile)
     changed = previous is None or lockfile != previous
     if not dry_run:
@@ -145,6 +155,7 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
     for package in assumed:
         _check_version(package)
     return LockOptions(
+        targets=intersected(parse_profile(text) for text in given["profiles"]),
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
         channels=given["channels"],
         indexes=given["indexes"],
