@@ -95,12 +95,13 @@ def lock(
     :raises UnsatisfiableError: if nothing satisfies it on one of the targets.
     :raises CouldNotError: if a channel or an index cannot be read.
     """
+    conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
     channels = _channels(spec, options, base)
     indexes = tuple(options.indexes) or spec.indexes
     job = _Job(spec, channels, indexes, options, previous, cache, fetcher, reporter)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
-    custom = {"envforge.format": str(CUSTOM_FORMAT), "envforge.settings": _settings(indexes, options)}
+    custom = {"envforge.format": str(CUSTOM_FORMAT), "envforge.settings": _settings(options)}
     if spec.name:
         custom["envforge.name"] = spec.name
     for target, part in zip(targets, parts, strict=True):
@@ -129,10 +130,13 @@ def settings_of(lockfile: Lockfile) -> dict[str, object]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _settings(indexes: Sequence[str], options: LockOptions) -> str:
+def _settings(options: LockOptions) -> str:
+    """What the command line said beside the specification, for the next lock to know."""
     settings: dict[str, object] = {}
-    if indexes:
-        settings["indexes"] = [without_secrets(url, tokens=False) for url in indexes]
+    if options.channels:
+        settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
+    if options.indexes:
+        settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
     return json.dumps(settings, sort_keys=True)
@@ -181,6 +185,11 @@ class _Job:
     fetcher: Fetcher
     reporter: Reporter
 
+    @property
+    def group(self) -> str:
+        """The specification's group (``category:``): a file has one."""
+        return next((line.group for line in self.spec.conda + self.spec.pip), "main")
+
     def lock_platform(self, target: Target) -> _Part:
         self.reporter.step(f"solving {target.platform}: {target}")
         records = conda.solve(
@@ -198,7 +207,8 @@ class _Job:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         if not self.spec.pip_for(target.platform):
             return _Part(rows=rows, provided="")
-        wheels, provided = self._resolve_pip(target, records)
+        found, provided = self._resolve_pip(target, records)
+        wheels = tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
         return _Part(rows=rows + wheels, provided=_met_by_conda(self.spec, target, wheels, provided))
 
     def _resolve_pip(
@@ -271,6 +281,8 @@ class _Job:
             sha256=sha256,
             md5=md5,
             dependencies=join_specs(record.depends),
+            category=self.group,
+            optional=self.group != "main",
         )
 
     def _hashes(self, record: conda.CondaRecord) -> tuple[str, str]:

@@ -28,17 +28,26 @@ def store_layers(named: tuple[Path, ...], default: Path) -> tuple[Path, tuple[Pa
     paths = named or tuple(Path(p) for p in os.environ.get("ENVFORGE_STORE", "").split(os.pathsep) if p)
     if not paths:
         return default, ()
-    return paths[-1], paths[:-1]
+    # Absolute: programs that are started elsewhere are given paths in it.
+    *lower, top = (path.absolute() for path in paths)
+    return top, tuple(lower)
 
 
 def use_log_file(path: Path) -> None:
-    """Have the story of a failure written to ``path``: on a node, beside the prefix."""
+    """Have the story of a failure written to ``path``, if its directory exists: beside the prefix."""
     _log[:] = [path]
 
 
-def log_file() -> Path:
-    """Where the story of a failure goes: as told, else the XDG state directory."""
+def log_file() -> Path | None:
+    """Where the story of a failure goes: as told, else into the XDG state directory, which is made.
+
+    ``None`` where there is no such place: on a node nothing is written below the home directory.
+
+    :raises OSError: if the state directory cannot be made.
+    """
     if _log:
-        return _log[0]
+        return _log[0] if _log[0].parent.is_dir() else None
     base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "envforge" / "log.txt"
+    path = (Path(base) if base else Path.home() / ".local" / "state") / "envforge" / "log.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

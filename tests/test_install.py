@@ -341,3 +341,49 @@ def test_an_interrupted_command_leaves_nothing(envforge: Shell, journey: Journey
     _, said = process.communicate()
     assert "Traceback" not in said
     assert not list((tmp_path / "p.generations").glob(".work-*"))
+
+
+def test_the_lock_for_nodes_must_say_what_the_expected_lockfile_says(
+    envforge: Shell, journey: Journey, tmp_path: Path
+) -> None:
+    import hashlib
+    import json
+
+    mirror = tmp_path / "mirror"
+    shutil.copytree(journey.mirror, mirror)
+    (file,) = (mirror / "locks").glob("*.json")
+    document = json.loads(file.read_text())
+    document["packages"] = [row for row in document["packages"] if row["name"] != "greet-wire"]
+    file.write_text(json.dumps(document))
+    digest = hashlib.sha256(journey.lockfile.read_bytes()).hexdigest()
+    done = envforge(
+        "install", mirror, "--prefix", tmp_path / "p", "--expect-lock", f"sha256:{digest}", status=None
+    )
+    done.assert_error(2, "does not say what")
+    assert not (tmp_path / "p").exists()
+
+
+def test_the_digest_that_lock_prints_is_expected_too(
+    envforge: Shell, journey: Journey, tmp_path: Path
+) -> None:
+    check = ("lock", "--check", "--json")
+    digest = envforge(*check, cwd=journey.directory).json["digest"]
+    envforge("install", journey.mirror, "--prefix", tmp_path / "p", "--expect-lock", digest)
+
+
+def test_a_dry_run_writes_nothing(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
+    for source in (journey.mirror, journey.lockfile):
+        done = envforge("install", source, "--prefix", tmp_path / "p", "--dry-run")
+        assert "would install" in done.out
+        assert not (tmp_path / "p.generations").exists()
+
+
+def test_a_group_that_is_not_locked_is_refused(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
+    done = envforge("install", journey.mirror, "--prefix", tmp_path / "p", "--group", "dev", status=None)
+    done.assert_error(2, "no group dev")
+
+
+def test_a_relative_store_gives_the_same(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
+    prefix = tmp_path / "p"
+    envforge("install", journey.mirror, "--prefix", prefix, "--store", "store")
+    envforge("verify", prefix, "--against", journey.mirror, "--store", "other")

@@ -355,3 +355,61 @@ def test_a_newer_package_is_locked_when_the_channel_has_one(envforge: Shell, bui
     write_spec(envforge, f"channels: [{builder.url}]", "dependencies: [greet-core]", "platforms: [linux-64]")
     envforge("lock")
     assert versions(envforge.cwd / "conda-lock.yml")["greet-core"] == "1.5"
+
+
+# -- found by trying it out ------------------------------------------------------------------------------
+
+
+def test_several_platforms_with_a_pip_part_are_resolved_at_once(
+    envforge: Shell, builder: ChannelBuilder, tmp_path: Path
+) -> None:
+    for platform in ("linux-64", "linux-aarch64", "osx-arm64"):
+        builder.add(small("python", "3.12.1", subdir=platform, noarch=None))
+    builder.write_index()
+    index = IndexBuilder(tmp_path / "index")
+    index.add(Wheel(name="alpha", version="1.0", files={"alpha.py": b""}))
+    index.write_index()
+    text = specification(builder.url, "linux-64", index_url=index.url, conda=("python",), pip=("alpha",))
+    (envforge.cwd / "environment.yml").write_text(text)
+    for _ in range(3):
+        envforge("lock", "-p", "linux-64", "-p", "linux-aarch64", "-p", "osx-arm64")
+    lockfile = locked(envforge.cwd / "conda-lock.yml")
+    assert [row.platform for row in lockfile.packages if row.name == "alpha"] == list(lockfile.platforms)
+
+
+def test_channels_and_indexes_of_the_command_line_are_locked_with_again(
+    envforge: Shell, builder: ChannelBuilder, tmp_path: Path
+) -> None:
+    builder.add(small("python", "3.12.1"))
+    builder.write_index()
+    index = IndexBuilder(tmp_path / "index")
+    index.add(Wheel(name="alpha", version="1.0", files={"alpha.py": b""}))
+    index.write_index()
+    write_spec(
+        envforge,
+        "channels: ['http://127.0.0.1:9/none']",
+        "platforms: [linux-64]",
+        "dependencies: [python, {pip: [alpha]}]",
+    )
+    envforge("lock", "-c", builder.url, "--index-url", index.url)
+    before = (envforge.cwd / "conda-lock.yml").read_bytes()
+    envforge("lock", "--check")
+    envforge("lock", "-U")
+    assert (envforge.cwd / "conda-lock.yml").read_bytes() == before
+
+
+def test_a_category_is_the_group_of_every_row(envforge: Shell, builder: ChannelBuilder) -> None:
+    builder.add(small("a"))
+    builder.write_index()
+    write_spec(
+        envforge, f"channels: [{builder.url}]", "platforms: [linux-64]", "category: dev", "dependencies: [a]"
+    )
+    envforge("lock")
+    (row,) = locked(envforge.cwd / "conda-lock.yml").packages
+    assert (row.category, row.optional) == ("dev", True)
+
+
+def test_a_date_that_is_none_is_refused_before_anything_is_fetched(envforge: Shell) -> None:
+    write_spec(envforge, "channels: ['http://127.0.0.1:9/none']", "dependencies: [a]")
+    done = envforge("lock", "-p", "linux-64", "--exclude-newer", "tomorrow", status=None)
+    done.assert_error(2, "tomorrow")

@@ -146,3 +146,14 @@ def test_bits_flipped_behind_the_same_size_and_time_are_found(envforge: Shell, p
     os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
     done = envforge("verify", prefix, "--json", status=1)
     assert [d["detail"] for d in done.json["differences"]] == ["content"]
+
+
+def test_the_receipt_can_be_expected(envforge: Shell, prefix: Path, journey: Journey, tmp_path: Path) -> None:
+    digest = envforge("verify", prefix, "--json").json["receipt"]
+    envforge("verify", prefix, "--expect", digest)
+    envforge("verify", prefix, "--expect", f"sha256:{'0' * 64}", status=None).assert_error(1, digest[7:])
+
+
+def test_a_copy_elsewhere_is_said_to_be_one(envforge: Shell, prefix: Path, tmp_path: Path) -> None:
+    shutil.move(prefix.resolve(), tmp_path / "copy")
+    assert "linked for" in envforge("verify", tmp_path / "copy").err

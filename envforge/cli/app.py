@@ -136,14 +136,14 @@ def _write_log(error: EnvforgeError, command: str) -> Path | None:
     """Write the long version where the user can find it; ``None`` where that is not possible."""
     from envforge.settings import log_file
 
-    path = log_file()
     text = (
         f"{time.strftime('%Y-%m-%d %H:%M:%S')} {command} (envforge {envforge.__version__}, "
         f"Python {sys.version.split()[0]})\n{error.what}\nat: {error.at}\n\n{error.story}\n"
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError:
+        path = log_file()
+        if path is not None:
+            path.write_text(text, encoding="utf-8")
+    except (OSError, RuntimeError):  # no home directory, or none that can be written to
         return None
     return path

@@ -58,16 +58,20 @@ def command(
     place = Prefix(prefix)
     place.check()
     root, lower = store_layers(stores, place.generations / "store")
-    if not dry_run and place.generations.is_dir():
-        use_log_file(place.generations / "log.txt")
+    use_log_file(place.generations / "log.txt")
     store = Store(root, lower)
     chosen = tuple(dict.fromkeys(("main", *groups)))
     opened = open_source(
-        source, lock=lock, store=store, platform=host_platform(), groups=chosen, reporter=console
+        source,
+        lock=lock,
+        store=store,
+        platform=host_platform(),
+        groups=chosen,
+        reporter=console,
+        expected=expect_lock,
+        fetch=not dry_run,
     )
-    options = InstallOptions(
-        groups=chosen, expect_lock=expect_lock, jobs=jobs or jobs_available(), dry_run=dry_run
-    )
+    options = InstallOptions(groups=chosen, jobs=jobs or jobs_available(), dry_run=dry_run)
     result = install(opened, prefix, store=store, options=options, reporter=console)
     _print(console, result, dry_run=dry_run)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,8 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
     return LockOptions(
         targets=intersected(parse_profile(text) for text in given["profiles"]),
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
-        channels=given["channels"],
-        indexes=given["indexes"],
+        channels=given["channels"] or _texts(kept.get("channels")),
+        indexes=given["indexes"] or _texts(kept.get("indexes")),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=given["upgrade"],
@@ -166,6 +167,10 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
         or (str(kept["exclude-newer"]) if "exclude-newer" in kept else None),
         offline=given["offline"],
     )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(text) for text in value) if isinstance(value, list) else ()
 
 
 def _check_version(package: VirtualPackage) -> None:
@@ -192,7 +197,9 @@ def _check(
 
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
-    targets = targets_for(spec, _options(given, previous), previous, host_platform())
+    options = _options(given, previous)
+    spec = replace(spec, channels=options.channels or spec.channels)
+    targets = targets_for(spec, options, previous, host_platform())
     unmet = first_unmet(spec, previous, targets, path.absolute().parent)
     if unmet is not None:
         raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {path}")

@@ -22,14 +22,21 @@ def open_source(
     platform: str,
     groups: tuple[str, ...],
     reporter: Reporter,
+    expected: str | None = None,
+    fetch: bool = True,
 ) -> ArtifactSource:
     """The source at ``path``: a mirror directory, or a lockfile whose artifacts are fetched into ``store``.
 
     :param lock: which lock of a mirror.
-    :raises InputError: if ``path`` is neither.
+    :param expected: the digest that the lock must have: the file's sha256, or the one that ``lock`` prints.
+    :param fetch: whether to fetch what the store lacks.
+    :raises InputError: if ``path`` is neither, or the lock is another one.
     """
     if path.is_dir():
-        return MirrorSource(path, lock)
+        source = MirrorSource(path, lock)
+        if expected is not None:
+            _check_expected(source, path / "locks", expected)
+        return source
     if not path.exists():
         raise InputError(
             "no such mirror or lockfile", at=str(path), do="name a mirror directory or a conda-lock.yml"
@@ -41,5 +48,47 @@ def open_source(
     text = read_text(path)
     lockfile = conda_lock.read(text, source=str(path))
     rows = lock_packages(lockfile, platform, groups)
-    fetch_packages(rows, store, fetcher=Fetcher(), reporter=reporter)
-    return StoreSource(lockfile, hashlib.sha256(text.encode()).hexdigest(), store)
+    opened = StoreSource(lockfile, hashlib.sha256(text.encode()).hexdigest(), store)
+    if expected is not None and _wanted(expected) not in (opened.lockfile_sha256, lockfile.digest()):
+        raise _unexpected(opened)
+    if fetch:
+        fetch_packages(rows, store, fetcher=Fetcher(), reporter=reporter)
+    return opened
+
+
+def _wanted(expected: str) -> str:
+    return expected.removeprefix("sha256:").lower()
+
+
+def _check_expected(source: MirrorSource, locks: Path, expected: str) -> None:
+    """The digest of the rows is computed from what will be installed; that of the file needs the file read.
+
+    What a node reads is ``NAME.json``, and it only claims to have been made from the file with that digest.
+    """
+    if _wanted(expected) == source.lockfile.digest():
+        return
+    if _wanted(expected) != source.lockfile_sha256:
+        raise _unexpected(source)
+    from envforge.formats import conda_lock
+
+    for shared in locks.glob("*.conda-lock.yml"):
+        content = shared.read_bytes()
+        if hashlib.sha256(content).hexdigest() == source.lockfile_sha256:
+            if conda_lock.read(content.decode(), source=str(shared)) == source.lockfile:
+                return
+            raise InputError(
+                f"the lockfile for nodes does not say what {shared.name} says",
+                at=str(shared.with_name(shared.name.replace(".conda-lock.yml", ".json"))),
+                do="do not install from this mirror; make or carry it again",
+            )
+    raise InputError(
+        "the lockfile that was expected is not in the mirror", at=str(locks), do="carry it again"
+    )
+
+
+def _unexpected(source: ArtifactSource) -> InputError:
+    return InputError(
+        f"the lockfile is not the expected one: its sha256 is {source.lockfile_sha256}",
+        at="--expect-lock",
+        do="ask for the right mirror, or check the digest that you were given",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -11,6 +11,7 @@ import click
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.sources import open_source
 from envforge.edges.store import Store
+from envforge.errors import AnswerNo, InputError
 from envforge.model.receipt import Difference
 from envforge.node.bytecode import jobs_available
 from envforge.settings import store_layers
@@ -28,6 +29,7 @@ __all__ = ["command"]
     "--store", "stores", multiple=True, type=click.Path(path_type=Path), help="Unpack here for --against."
 )
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]")
+@click.option("--expect", metavar="sha256:HEX", help="Refuse any other receipt than this.")
 @click.option("--strict", is_flag=True, help="In a mirror, count files that are not its own as differences.")
 @output_options
 def command(
@@ -37,6 +39,7 @@ def command(
     lock: str | None,
     stores: tuple[Path, ...],
     jobs: int | None,
+    expect: str | None,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -49,9 +52,12 @@ def command(
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     jobs = jobs or jobs_available()
+    if path.is_file():
+        raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
     if (path / "manifest.json").is_file():
         return _verify_mirror(console, path, strict=strict)
-    return _verify_prefix(console, path, against, lock, stores, jobs)
+    proof = _Proof(against=against, lock=lock, stores=stores, jobs=jobs, expect=expect)
+    return _verify_prefix(console, path, proof)
 
 
 def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:
@@ -69,37 +75,54 @@ def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:
     return _answer(console, path, len(manifest.files), differences, {"kind": "mirror"}, "its manifest")
 
 
-def _verify_prefix(
-    console: Console,
-    path: Path,
-    against: Path | None,
-    lock: str | None,
-    stores: tuple[Path, ...],
-    jobs: int,
-) -> int:
-    from envforge.node.verify import read_receipt, verify_prefix
+@dataclass(frozen=True, kw_only=True)
+class _Proof:
+    """What a prefix is to be held against, beside its receipt."""
 
+    against: Path | None
+    lock: str | None
+    stores: tuple[Path, ...]
+    jobs: int
+    expect: str | None
+
+
+def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
+    from envforge.edges.hashing import file_sha256
+    from envforge.node.receipts import read_receipt
+    from envforge.node.scan import RECEIPT
+    from envforge.node.verify import verify_prefix
+
+    tree, receipt = read_receipt(path)
+    digest = file_sha256(tree / RECEIPT)
+    if proof.expect is not None and proof.expect.removeprefix("sha256:").lower() != digest:
+        raise AnswerNo(
+            f"the receipt is not the expected one: its sha256 is {digest}",
+            at=str(tree / RECEIPT),
+            do="check the digest that you were given, or whether this is the prefix that was meant",
+        )
+    if str(tree) != receipt.generation and not Path(receipt.generation).is_dir():
+        console.note(f"it was linked for {receipt.generation} and does not work from {tree}")
     source = store = None
-    if against is not None:
-        tree, receipt = read_receipt(path)
-        root, lower = store_layers(stores, tree.parent / "store")
+    if proof.against is not None:
+        root, lower = store_layers(proof.stores, tree.parent / "store")
         store = Store(root, lower)
         source = open_source(
-            against,
-            lock=lock,
+            proof.against,
+            lock=proof.lock,
             store=store,
             platform=receipt.platform,
             groups=receipt.groups,
             reporter=console,
         )
-    answer = verify_prefix(path, jobs=jobs, reporter=console, against=source, store=store)
+    answer = verify_prefix(path, jobs=proof.jobs, reporter=console, against=source, store=store)
     document = {
         "kind": "prefix",
         "generation": str(answer.tree),
+        "receipt": f"sha256:{digest}",
         "lock": answer.receipt.lock,
         "against": answer.against,
     }
-    what = "its receipt" if against is None else f"its receipt and the artifacts of {against}"
+    what = "its receipt" if source is None else f"its receipt and the artifacts of {proof.against}"
     return _answer(console, path, answer.files, answer.differences, document, what)
 
 

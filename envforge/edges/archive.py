@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import lzma
+import shutil
 import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ __all__ = [
     "conda_files",
     "conda_index",
     "conda_info_files",
+    "conda_links",
+    "wheel_contents",
     "wheel_members",
     "wheel_metadata",
 ]
@@ -108,6 +111,24 @@ def conda_info_files(path: Path, filename: str, *, scratch: Path | None = None) 
     return _read(path, filename, "info", None, scratch)
 
 
+def conda_links(path: Path, filename: str, *, scratch: Path | None = None) -> dict[str, str]:
+    """The text of every symbolic link that a conda package brings, by path.
+
+    :param path: the archive, under whatever name it is kept; the parameters are those of :func:`conda_files`.
+    :raises InputError: if the archive cannot be read.
+    """
+
+    async def collect(archive: Path) -> dict[str, str]:
+        return {
+            entry.name.removeprefix("./"): entry.link_target or ""
+            async for entry in _entries(archive, "pkg", filename)
+            if entry.is_symlink
+        }
+
+    links: dict[str, str] = _run(path, filename, scratch, collect)
+    return links
+
+
 def conda_index(path: Path, filename: str, *, scratch: Path | None = None) -> dict[str, Any]:
     """A conda package's ``info/index.json``; the parameters are those of :func:`conda_files`.
 
@@ -136,6 +157,24 @@ def wheel_members(path: Path, filename: str | None = None) -> tuple[str, ...]:
         return tuple(info.filename for info in _checked(wheel, filename) if not info.is_dir())
 
 
+def wheel_contents(path: Path, filename: str | None = None) -> tuple[dict[str, str], bytes]:
+    """A wheel's files with something that tells different contents apart, and its ``entry_points.txt``.
+
+    :param filename: the wheel's real name, where ``path`` has another one.
+    :returns: checksum, size and permission by name; the entry points, empty if it has none.
+    :raises InputError: as :func:`wheel_metadata` does.
+    """
+    filename = filename or path.name
+    with _opened(path, filename) as wheel:
+        members = [info for info in _checked(wheel, filename) if not info.is_dir()]
+        files = {
+            info.filename: f"{info.CRC:08x} {info.file_size} {bool(info.external_attr >> 16 & 0o111)}"
+            for info in members
+        }
+        points = f"{_metadata_folder(members, path, filename)}/entry_points.txt"
+        return files, _read_member(wheel, points, path, filename) if points in files else b""
+
+
 def wheel_metadata(path: Path, filename: str | None = None) -> bytes:
     """The METADATA of a wheel, from the one top-level ``*.dist-info`` that bears its project's name.
 
@@ -145,14 +184,19 @@ def wheel_metadata(path: Path, filename: str | None = None) -> bytes:
     filename = filename or path.name
     with _opened(path, filename) as wheel:
         members = _checked(wheel, filename)
-        heads = {info.filename.split("/")[0] for info in members if "/" in info.filename}
-        found = sorted(head for head in heads if head.endswith(".dist-info"))
-        if len(found) != 1:
-            raise _unreadable(path, filename, f"it has {len(found)} .dist-info directories instead of one")
-        project = canonical_name(filename.split("-")[0])
-        if canonical_name(found[0].split("-")[0]) != project:
-            raise _unreadable(path, filename, f"its metadata is that of another project: {found[0]}")
-        return _read_member(wheel, f"{found[0]}/METADATA", path, filename)
+        folder = _metadata_folder(members, path, filename)
+        return _read_member(wheel, f"{folder}/METADATA", path, filename)
+
+
+def _metadata_folder(members: Sequence[zipfile.ZipInfo], path: Path, filename: str) -> str:
+    heads = {info.filename.split("/")[0] for info in members if "/" in info.filename}
+    found = sorted(head for head in heads if head.endswith(".dist-info"))
+    if len(found) != 1:
+        raise _unreadable(path, filename, f"it has {len(found)} .dist-info directories instead of one")
+    project = canonical_name(filename.split("-")[0])
+    if canonical_name(found[0].split("-")[0]) != project:
+        raise _unreadable(path, filename, f"its metadata is that of another project: {found[0]}")
+    return found[0]
 
 
 def _unreadable(path: Path, filename: str, why: str) -> InputError:
@@ -169,6 +213,18 @@ def _unreadable(path: Path, filename: str, why: str) -> InputError:
 def _read(
     path: Path, filename: str, section: str, wanted: set[str] | None, scratch: Path | None
 ) -> dict[str, bytes]:
+    found: dict[str, bytes] = _run(
+        path, filename, scratch, lambda archive: _collect(archive, section, wanted, filename)
+    )
+    return found
+
+
+def _run(
+    path: Path,
+    filename: str,
+    scratch: Path | None,
+    collect: Callable[[Path], Coroutine[Any, Any, Any]],
+) -> Any:
     import asyncio  # only who reads conda packages pays for it
 
     from rattler.exceptions import ExtractError, IoError
@@ -177,13 +233,34 @@ def _read(
         raise _unreadable(path, filename, "the name is not that of a conda package")
     if not path.is_file():
         raise CouldNotError(f"{filename} is missing", at=str(path), do="fetch or carry it again")
+    broken = (OSError, ValueError, ExtractError, IoError)
     try:
         with _named(path, filename, scratch) as archive:
-            return asyncio.run(_collect(archive, section, wanted, filename))
-    except (OSError, ValueError, ExtractError, IoError) as error:
-        raise _unreadable(
-            path, filename, str(error).splitlines()[0] if str(error) else "no archive"
-        ) from error
+            return asyncio.run(collect(archive))
+    except broken as error:
+        why = str(error).splitlines()[0] if str(error) else "no archive"
+    try:
+        with _repacked(path, filename, scratch) as archive:
+            return asyncio.run(collect(archive))
+    except (*broken, *_BAD_ZIP) as error:
+        raise _unreadable(path, filename, why) from error
+
+
+@contextmanager
+def _repacked(path: Path, filename: str, scratch: Path | None) -> Iterator[Path]:
+    """A ``.conda`` written anew as the plainest of zip archives.
+
+    py-rattler reads no compressed outer archive, and no zip64 fields where they are not needed; conda
+    takes both, and packages of both kinds are published.
+    """
+    with tempfile.TemporaryDirectory(prefix="envforge-", dir=scratch) as directory:
+        plain = Path(directory, "package.conda")
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(plain, "w", zipfile.ZIP_STORED) as new:
+            for info in _checked(old, filename):
+                if info.filename.endswith((".tar.zst", ".json")) and "/" not in info.filename:
+                    with old.open(info) as source, new.open(zipfile.ZipInfo(info.filename), "w") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+        yield plain
 
 
 @contextmanager
@@ -199,16 +276,23 @@ def _named(path: Path, filename: str, scratch: Path | None) -> Iterator[Path]:
         yield link
 
 
-async def _collect(archive: Path, section: str, wanted: set[str] | None, filename: str) -> dict[str, bytes]:
+async def _entries(archive: Path, section: str, filename: str) -> AsyncIterator[ArchiveEntry]:
+    """The members of one section, as long as there are no more than an honest package has."""
     from rattler.package_streaming import PackageArchive
 
     opened = await PackageArchive.from_path(archive)
-    found: dict[str, bytes] = {}
-    count = total = 0
+    count = 0
     async for entry in opened.stream("info" if section == "info" else "pkg"):
         count += 1
         if count > ENTRY_LIMIT:
             raise InputError(f"{filename} has more than {ENTRY_LIMIT} members", at=str(archive))
+        yield entry
+
+
+async def _collect(archive: Path, section: str, wanted: set[str] | None, filename: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    total = 0
+    async for entry in _entries(archive, section, filename):
         name = entry.name
         if wanted is None:
             check_member(name.rstrip("/"), at=filename)

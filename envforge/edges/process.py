@@ -12,11 +12,14 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from envforge.errors import CouldNotError
 from envforge.model.urls import redacted
 
 __all__ = ["Command", "Completed", "run", "uv_executable"]
+
+_finding_uv = Lock()
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TERM", "TZ", "SYSTEMROOT")
 _NETWORK = (
@@ -96,7 +99,8 @@ def uv_executable() -> str:
     from uv import find_uv_bin  # only who needs uv pays for finding it
 
     try:
-        return str(find_uv_bin())
+        with _finding_uv:  # it asks sysconfig, whose first use is not safe between threads
+            return str(find_uv_bin())
     except FileNotFoundError as error:
         raise CouldNotError(
             "uv is not installed beside envforge",

@@ -182,7 +182,7 @@ class Lockfile:
     def rows(self, platform: str, groups: Iterable[str] = ("main",)) -> tuple[LockedPackage, ...]:
         """The packages of one platform and of the chosen groups, each artifact once.
 
-        :raises InputError: for a platform that the lockfile does not have.
+        :raises InputError: for a platform or a group that the lockfile does not have.
         """
         if platform not in self.platforms:
             raise InputError(
@@ -191,6 +191,13 @@ class Lockfile:
                 do=f"envforge lock -p {platform}   # on a machine with network, then mirror again",
             )
         wanted = set(groups)
+        known = {package.category for package in self.packages} | {"main"}
+        if wanted - known:
+            raise InputError(
+                f"the lockfile has no group {', '.join(sorted(wanted - known))}",
+                at=f"groups: {', '.join(sorted(known))}",
+                do="name one of those, or lock a specification that has it",
+            )
         chosen = {p.url: p for p in self.packages if p.platform == platform and p.category in wanted}
         return tuple(chosen.values())
 

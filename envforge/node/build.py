@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,9 +26,10 @@ from envforge.node.conda import (
     settle_records,
     site_packages_of,
 )
+from envforge.node.placing import PlacedWheel, check_places, place_wheels, waves
 from envforge.node.scan import scan, settle_modes
 from envforge.node.sources import ArtifactSource
-from envforge.node.wheels import check_clashes, install_wheels, settle_wheels, wheel_owners
+from envforge.node.wheels import install_wheels, settle_wheels, wheel_owners
 from envforge.reporting import Reporter
 
 __all__ = ["BuiltTree", "build_tree"]
@@ -61,17 +62,20 @@ def build_tree(
     store: Store,
     jobs: int,
     reporter: Reporter,
+    mend: bool = False,
 ) -> BuiltTree:
     """Make the environment ``rows`` in ``work/tree`` as it must be at ``final``.
 
     :param work: an empty directory; the tree is moved out of it by the caller.
+    :param mend: where the store's copy of a package was altered, unpack another one in ``work``.
     :raises CouldNotError: an artifact that is missing or not the locked one, no space, no permission.
     :raises InputError: packages that cannot be linked together.
     """
     tree = work / "tree"
     conda = [row for row in rows if row.manager == "conda"]
     wheels = [row for row in rows if row.manager == "pip"]
-    packages = _extract(conda, source, store, jobs=jobs, reporter=reporter)
+    instead = work / "unpacked" if mend else None
+    packages = _extract(conda, source, store, instead, jobs=jobs, reporter=reporter)
     reporter.step(f"linking {len(packages)} conda packages")
     link_packages(packages, tree, final=final, platform=platform, view=_empty(work / "view"))
     clobbered = _settle_links(tree, packages)
@@ -79,7 +83,10 @@ def build_tree(
     site_packages = site_packages_of(packages)
     if wheels and site_packages:
         reporter.step(f"installing {len(wheels)} wheels")
-        owners |= _add_wheels(wheels, source.artifact, tree, site_packages, owners, final, work)
+        placed = place_wheels(wheels, source.artifact, site_packages, jobs=jobs)
+        check_places(placed, tree, owners, site_packages)
+        clobbered += _add_wheels(placed, tree, site_packages, final, work)
+        owners |= wheel_owners(wheels, tree, tree / site_packages, owners)
     not_compiled: tuple[str, ...] = ()
     python = python_version(packages)
     if python and site_packages:
@@ -103,6 +110,7 @@ def _extract(
     rows: Sequence[LockedPackage],
     source: ArtifactSource,
     store: Store,
+    instead: Path | None,
     *,
     jobs: int,
     reporter: Reporter,
@@ -111,7 +119,7 @@ def _extract(
     with reporter.task("packages", len(rows), "packages") as progress, ThreadPoolExecutor(jobs) as pool:
 
         def extract(row: LockedPackage) -> ExtractedPackage:
-            tree = store.tree(source.artifact(row), row.filename, row.sha256 or "")
+            tree = store.tree(source.artifact(row), row.filename, row.sha256 or "", instead=instead)
             progress.advance(1)
             return ExtractedPackage(row=row, tree=tree)
 
@@ -137,20 +145,16 @@ def _settle_links(tree: Path, packages: Sequence[ExtractedPackage]) -> tuple[str
 
 
 def _add_wheels(
-    wheels: Sequence[LockedPackage],
-    artifact: Callable[[LockedPackage], Path],
-    tree: Path,
-    site_packages: str,
-    owners: Owners,
-    final: Path,
-    work: Path,
-) -> Owners:
-    check_clashes(wheels, artifact, owners, site_packages)
-    uv = _empty(work / "uv")
-    install_wheels(wheels, artifact, tree, work=uv)
-    shutil.rmtree(uv)
-    settle_wheels(wheels, tree, tree / site_packages, final)
-    return wheel_owners(wheels, tree, tree / site_packages)
+    placed: Sequence[PlacedWheel], tree: Path, site_packages: str, final: Path, work: Path
+) -> tuple[str, ...]:
+    """Install the wheels; returns the paths that two of them bring differently."""
+    groups, clashing = waves(placed)
+    for group in groups:
+        uv = _empty(work / "uv")
+        install_wheels(group, tree, site_packages, work=uv)
+        shutil.rmtree(uv)
+    settle_wheels([wheel.row for wheel in placed], tree, tree / site_packages, final)
+    return clashing
 
 
 def _leave_lock(tree: Path, source: ArtifactSource) -> None:

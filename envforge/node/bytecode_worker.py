@@ -2,9 +2,9 @@
 
     PYTHONHASHSEED=0 python -S -s -B bytecode_worker.py ROOT FINAL <list
 
-Each line of standard input is the path of a source below ROOT.  Where its bytecode is there already, with
-this Python's magic number and for a source of this size, only its header is made unchecked; else the
-source is compiled as if it lay below FINAL.  A line is printed for each source that does not compile.
+Standard input is the paths of sources below ROOT, a NUL after each.  Where its bytecode is there already,
+with this Python's magic number and for a source of this size, only its header is made unchecked; else the
+source is compiled as if it lay below FINAL.  What does not compile is printed, in the same way.
 
 It must run on every Python that an environment may hold, so: the standard library, and nothing new.
 """
@@ -14,6 +14,7 @@ import sys
 # `-I` would do this, but drop the hash seed too: before Python 3.11 the order of sets in bytecode follows it.
 del sys.path[0]
 
+import errno
 import importlib.util
 import marshal
 import os
@@ -23,8 +24,8 @@ import warnings
 def main(root, final):
     """Go through the list; see the module's docstring."""
     warnings.simplefilter("ignore")
-    for line in sys.stdin.buffer:
-        name = line.rstrip(b"\n").decode("utf-8", "surrogateescape")
+    for line in sys.stdin.buffer.read().split(b"\0")[:-1]:
+        name = line.decode("utf-8", "surrogateescape")
         source = os.path.join(root, name)
         cache = importlib.util.cache_from_source(source)
         try:
@@ -34,12 +35,18 @@ def main(root, final):
             if code is None:
                 code = marshal.dumps(compiled(content, os.path.join(final, name)))
             write(cache, header(content) + code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-            sys.stdout.buffer.write(("%s\t%s\n" % (name, type(error).__name__)).encode("utf-8", "replace"))
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+            sys.stdout.buffer.write(line + b"\0")
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # no bytecode could ever be there
+                raise
+            sys.stdout.buffer.write(line + b"\0")
 
 
 def packaged(cache, content):
     """The code of the bytecode file that the package brought, if it is of this Python and this source."""
+    if os.path.islink(cache):
+        return None
     try:
         with open(cache, "rb") as file:
             data = file.read()

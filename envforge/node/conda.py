@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from envforge.edges.store import file_sha256
-from envforge.errors import CouldNotError, InputError
+from envforge.edges.extract import package_paths, stale_bytecode
+from envforge.edges.hashing import file_sha256
+from envforge.edges.scratch import is_full
+from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage
+from envforge.model.manifest import check_inside
+from envforge.node.links import escaping_link
 
 __all__ = [
     "ExtractedPackage",
@@ -32,6 +39,8 @@ __all__ = [
 ]
 
 _ARCHIVES = (".conda", ".tar.bz2")
+_ASK = "do not install these packages; ask their channel"
+_PYTHON = re.compile(r"\d{1,4}\.\d{1,4}(?![0-9])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +50,24 @@ class ExtractedPackage:
     row: LockedPackage
     tree: Path
 
-    @property
+    @cached_property
     def paths(self) -> list[dict[str, Any]]:
         """The entries of ``info/paths.json``."""
-        document = json.loads((self.tree / "info" / "paths.json").read_bytes())
-        return list(document["paths"])
+        return package_paths(self.tree, self.row.filename)
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """What ``info/index.json`` says.
+
+        :raises InputError: if it cannot be read.
+        """
+        try:
+            value = json.loads((self.tree / "info" / "index.json").read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError("info/index.json cannot be read", at=self.row.filename, do=_ASK) from error
+        if not isinstance(value, dict):
+            raise InputError("info/index.json is no mapping", at=self.row.filename, do=_ASK)
+        return value
 
     @property
     def stem(self) -> str:
@@ -57,8 +79,14 @@ class ExtractedPackage:
 
 
 def python_version(packages: Sequence[ExtractedPackage]) -> str | None:
-    """The version of the conda ``python`` among ``packages``, such as ``3.12.13``."""
-    return next((package.row.version for package in packages if package.row.name == "python"), None)
+    """The version of the conda ``python`` among ``packages``, such as ``3.12.13``.
+
+    :raises InputError: if it does not begin with two numbers.
+    """
+    version = next((package.row.version for package in packages if package.row.name == "python"), None)
+    if version is not None and not _PYTHON.match(version):
+        raise InputError(f"{version!r} is no version of Python", at="package python", do=_ASK)
+    return version
 
 
 def post_link_scripts(packages: Sequence[ExtractedPackage]) -> tuple[str, ...]:
@@ -80,9 +108,16 @@ def link_packages(
     :raises InputError: if two packages cannot be linked together, or one writes through another's symlink.
     :raises CouldNotError: if linking fails: space, quota, permission.
     """
-    _check_symlinks(packages)
+    site_packages = site_packages_of(packages)
+    _check_noarch(packages, site_packages)
+    _check_symlinks(packages, site_packages)
+    _check_lengths(packages, final)
     records = [_record(package, view) for package in packages]
     asyncio.run(_install(records, tree, final, platform, view))
+    for package in packages:
+        # Bytecode that Python would have passed over; nobody else has a link to this name.
+        for name in stale_bytecode(package.tree):
+            (tree / _placed(package, name, site_packages)).unlink(missing_ok=True)
 
 
 async def _install(records: list[Any], tree: Path, final: Path, platform: str, view: Path) -> None:
@@ -105,12 +140,18 @@ async def _install(records: list[Any], tree: Path, final: Path, platform: str, v
             alternative_target_prefix=final,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
-        raise CouldNotError(
-            f"the conda packages cannot be linked: {str(error).splitlines()[0]}",
-            at=str(tree.parent),
-            do="df -h . ; df -i . ; quota   # space, inodes, quota?",
-            story=_chain(error),
-        ) from error
+        raise _not_linked(error, tree.parent) from error
+
+
+def _not_linked(error: Exception, place: Path) -> EnvforgeError:
+    story = _chain(error)
+    first, last = story.splitlines()[0], story.splitlines()[-1].strip()
+    what = f"the conda packages cannot be linked: {first}" + (f": {last}" if last != first else "")
+    if is_full(story):
+        do = "df -h . ; df -i . ; quota   # space, inodes, quota?"
+    else:
+        do = "see the log; is the disk writable, and does each package install elsewhere?"
+    return CouldNotError(what, at=str(place), do=do, story=story)
 
 
 def _chain(error: BaseException) -> str:
@@ -119,13 +160,13 @@ def _chain(error: BaseException) -> str:
     while current is not None:
         parts.append(str(current))
         current = current.__cause__
-    return "\n".join(parts)
+    return "\n".join(parts).strip() or type(error).__name__
 
 
 def _record(package: ExtractedPackage, view: Path) -> Any:
     """The package as py-rattler wants it: its own index.json, at the URL of the lockfile."""
-    from rattler import PackageRecord, RepoDataRecord
-    from rattler.exceptions import InvalidPackageNameError, InvalidVersionError
+    from rattler import PackageRecord, PathsJson, RepoDataRecord
+    from rattler.exceptions import InvalidPackageNameError, InvalidVersionError, IoError
 
     row = package.row
     (view / package.stem).symlink_to(package.tree.absolute(), target_is_directory=True)
@@ -134,8 +175,15 @@ def _record(package: ExtractedPackage, view: Path) -> Any:
     index = package.tree / "info" / "index.json"
     try:
         record = PackageRecord.from_index_json(index, sha256=row.sha256, md5=row.md5)
-    except (InvalidPackageNameError, InvalidVersionError, OSError, ValueError) as error:
-        raise InputError(f"{row.filename}: info/index.json cannot be used", story=str(error)) from error
+        if (package.tree / "info" / "paths.json").exists():
+            PathsJson.from_path(package.tree / "info" / "paths.json")
+    except (InvalidPackageNameError, InvalidVersionError, IoError, OSError, ValueError) as error:
+        raise InputError(
+            f"{row.filename} cannot be used: {str(error).splitlines()[0]}",
+            at=row.filename,
+            do=_ASK,
+            story=str(error),
+        ) from error
     named = f"{record.name.normalized}-{record.version}-{record.build}"
     if named != package.stem or record.subdir not in (row.platform, "noarch"):
         raise InputError(
@@ -143,39 +191,83 @@ def _record(package: ExtractedPackage, view: Path) -> Any:
             at=row.url.rsplit("/", 1)[0],
             do="ask the channel; the file was renamed",
         )
-    return RepoDataRecord(record, row.filename, row.url, f"{row.channel}/")
+    if (record.name.normalized, str(record.version)) != (row.name, row.version):
+        raise InputError(
+            f"{row.name} {row.version} is locked as {row.filename}, which is another package",
+            at=f"package {row.name} ({row.manager}, {row.platform})",
+            do="lock again: envforge lock",
+        )
+    # What py-rattler finds amiss in its cache it fetches anew: it is given a place where there is nothing,
+    # and the lock's URL is put into conda-meta afterwards.
+    return RepoDataRecord(record, row.filename, f"file:///nonexistent/{row.filename}", f"{row.channel}/")
 
 
-def _check_symlinks(packages: Sequence[ExtractedPackage]) -> None:
-    """No package may write through another one's symlink to somewhere outside the prefix."""
-    links: dict[PurePosixPath, ExtractedPackage] = {}
+# -- what is refused before anything is linked ---------------------------------------------------------
+
+
+def _check_noarch(packages: Sequence[ExtractedPackage], site_packages: str | None) -> None:
+    stems: dict[str, ExtractedPackage] = {}
+    for package in packages:
+        if site_packages is None and package.index.get("noarch") == "python":
+            raise InputError(
+                f"{package.row.name} needs Python, and the lockfile has no conda python",
+                at=package.row.filename,
+                do="add python to the dependencies of the specification and lock again",
+            )
+        other = stems.setdefault(package.row.name, package)
+        if other is not package:
+            raise InputError(
+                f"{package.row.name} is locked twice: {other.row.filename} and {package.row.filename}",
+                at=f"categories {other.row.category} and {package.row.category}",
+                do="install one of these groups alone, or lock again",
+            )
+
+
+def _check_symlinks(packages: Sequence[ExtractedPackage], site_packages: str | None) -> None:
+    """No package may write through any package's symlinks to somewhere outside the prefix."""
+    links: dict[tuple[str, ...], list[str]] = {}
     for package in packages:
         for entry in package.paths:
-            if entry.get("path_type") == "softlink" and _leaves(package.tree, entry["_path"]):
-                links[PurePosixPath(entry["_path"])] = package
+            path = package.tree / entry["_path"]
+            if entry.get("path_type") != "directory" and path.is_symlink():
+                placed = tuple(_placed(package, entry["_path"], site_packages).split("/"))
+                links.setdefault(placed, []).append(os.readlink(path))  # noqa: PTH115 - the text as it is
     if not links:
         return
     for package in packages:
         for entry in package.paths:
-            for parent in PurePosixPath(entry["_path"]).parents:
-                if parent in links:
+            found = escaping_link(_placed(package, entry["_path"], site_packages), links)
+            if found is not None:
+                raise InputError(
+                    f"{package.row.filename} would write through a symlink that leaves the prefix",
+                    at=found,
+                    do=_ASK,
+                )
+
+
+def _placed(package: ExtractedPackage, name: str, site_packages: str | None) -> str:
+    """Where a file of a package goes, relative to the prefix."""
+    if site_packages is not None and package.index.get("noarch") == "python":
+        for start, place in (("site-packages/", f"{site_packages}/"), ("python-scripts/", "bin/")):
+            if name.startswith(start):
+                return place + name.removeprefix(start)
+    return name
+
+
+def _check_lengths(packages: Sequence[ExtractedPackage], final: Path) -> None:
+    """A binary has room for a prefix of a certain length, and for no longer one."""
+    length = len(os.fsencode(final))
+    for package in packages:
+        for entry in package.paths:
+            placeholder = entry.get("prefix_placeholder")
+            if entry.get("file_mode") == "binary" and isinstance(placeholder, str):
+                room = len(placeholder.encode(errors="replace"))
+                if room < length:
                     raise InputError(
-                        f"{package.row.filename} would write through a symlink that leaves the prefix",
-                        at=f"{parent}, a link of {links[parent].row.filename}",
-                        do="do not install these packages; ask their channel",
+                        f"the path is too long for {package.row.name}: {length} bytes, and {room} fit",
+                        at=str(final),
+                        do=f"name a --prefix that is at least {length - room} bytes shorter",
                     )
-
-
-def _leaves(tree: Path, name: str) -> bool:
-    target = (tree / name).readlink()
-    if target.is_absolute():
-        return True
-    depth = len(PurePosixPath(name).parts) - 1
-    for part in target.parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return True
-    return False
 
 
 def conda_owners(tree: Path) -> dict[str, tuple[str, str]]:
@@ -205,6 +297,9 @@ def settle_records(tree: Path, packages: Sequence[ExtractedPackage]) -> None:
     for path in (tree / "conda-meta").glob("*.json"):
         record = json.loads(path.read_bytes())
         row = by_stem[path.stem]
+        entries = record["paths_data"]["paths"]
+        # What lost against another package's file was put aside, and is gone.
+        record["paths_data"]["paths"] = [e for e in entries if not e["_path"].startswith("__clobbers__/")]
         record.pop("extracted_package_dir", None)
         record.pop("package_tarball_full_path", None)
         record["link"] = {"source": "", "type": 1}
@@ -219,12 +314,18 @@ def site_packages_of(packages: Sequence[ExtractedPackage]) -> str | None:
     """Where Python packages go, relative to the prefix; ``None`` for an environment without Python.
 
     What python's own record says (``python_site_packages_path``, CEP 17), else the usual place.
+
+    :raises InputError: if that lies outside the prefix.
     """
+    version = python_version(packages)
     for package in packages:
-        if package.row.name == "python":
-            index = json.loads((package.tree / "info" / "index.json").read_bytes())
-            major, minor = package.row.version.split(".")[:2]
-            return str(index.get("python_site_packages_path") or f"lib/python{major}.{minor}/site-packages")
+        if package.row.name == "python" and version is not None:
+            told = package.index.get("python_site_packages_path")
+            major, minor = version.split(".")[:2]
+            usual = f"lib/python{major}.{minor}/site-packages"
+            if told is not None and not isinstance(told, str):
+                raise InputError("python_site_packages_path is no text", at=package.row.filename, do=_ASK)
+            return check_inside(told or usual, at=f"{package.row.filename}: python_site_packages_path")
     return None
 
 

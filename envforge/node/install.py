@@ -13,20 +13,22 @@ import os
 import platform as machine
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import envforge
+from envforge.edges.scratch import disk_error
 from envforge.edges.store import Store
-from envforge.errors import CouldNotError, InputError
+from envforge.errors import InputError
 from envforge.formats import receipt_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import platform_of
 from envforge.model.receipt import Receipt
 from envforge.node.build import BuiltTree, build_tree
 from envforge.node.prefix import Prefix
+from envforge.node.receipts import read_receipt
 from envforge.node.scan import RECEIPT
 from envforge.node.sources import ArtifactSource, lock_packages
 from envforge.reporting import Reporter
@@ -95,45 +97,44 @@ def install(
     platform = platform or host_platform()
     _check_expected(source, options)
     rows = lock_packages(source.lockfile, platform, options.groups)
-    generation = prefix.generation(_identity(rows, prefix.path, platform, source))
+    generation = prefix.generation(_identity(rows, prefix.path, platform, source, options.groups))
+    complete = _is_complete(generation)
     result = InstallResult(
         prefix=prefix.path,
         generation=generation,
-        changed=prefix.current() != generation,
+        changed=prefix.current() != generation or not complete,
         packages=len(rows),
         lock=source.lockfile.digest(),
     )
-    if not result.changed or options.dry_run:
+    if options.dry_run:
+        return result
+    prefix.clean()
+    if not result.changed:
         return result
     try:
-        if not generation.is_dir():
+        if not complete:
             _make(source, rows, prefix, generation, platform, store, options, reporter)
         prefix.switch(generation)
     except OSError as error:
-        raise CouldNotError(
-            f"the disk refused: {error.strerror or error}",
-            at=str(error.filename or prefix.generations),
-            do="df -h . ; df -i . ; quota   # space, inodes, quota?",
-        ) from error
+        raise disk_error(error, prefix.generations) from error
     files, size = _totals(generation)
-    return _with_totals(result, files, size)
+    return replace(result, files=files, bytes=size)
 
 
-def _with_totals(result: InstallResult, files: int, size: int) -> InstallResult:
-    return InstallResult(
-        prefix=result.prefix,
-        generation=result.generation,
-        changed=True,
-        packages=result.packages,
-        files=files,
-        bytes=size,
-        lock=result.lock,
-    )
+def _is_complete(generation: Path) -> bool:
+    """Whether the generation is there; its receipt is the last file that is written into it.
+
+    Files that were changed or removed afterwards are for ``verify`` to find.
+    """
+    try:
+        return (generation / RECEIPT).stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _totals(generation: Path) -> tuple[int, int]:
     """How many files the receipt lists and their bytes."""
-    receipt = receipt_json.read((generation / RECEIPT).read_text(encoding="utf-8"))
+    _, receipt = read_receipt(generation)
     files = [record for record in receipt.files if record.kind == "file"]
     return len(files), sum(record.size or 0 for record in files)
 
@@ -150,12 +151,19 @@ def _check_expected(source: ArtifactSource, options: InstallOptions) -> None:
         )
 
 
-def _identity(rows: Sequence[LockedPackage], prefix: Path, platform: str, source: ArtifactSource) -> str:
+def _identity(
+    rows: Sequence[LockedPackage],
+    prefix: Path,
+    platform: str,
+    source: ArtifactSource,
+    groups: Sequence[str],
+) -> str:
     content = {
         "rows": [row.to_dict() for row in rows],
         "lockfile": source.lockfile_sha256,
         "prefix": str(prefix),
         "platform": platform,
+        "groups": list(groups),
         "tools": tool_versions(),
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -197,8 +205,12 @@ def _make(
         )
         _write(built.path / RECEIPT, receipt_json.write(receipt))
         _remember(generation)
-        if not generation.is_dir():  # else another process was faster, with the same content
-            built.path.rename(generation)
+        if _is_complete(generation):  # another process was faster, with the same content
+            return
+        if generation.is_dir():  # without a receipt: somebody broke it
+            reporter.note(f"{generation.name} was damaged and is made again")
+            generation.rename(work / "damaged")
+        built.path.rename(generation)
 
 
 def _tell(built: BuiltTree, reporter: Reporter) -> None:
@@ -237,5 +249,5 @@ def _remember(generation: Path) -> None:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # no entry in passwd, as in a container
+    except (KeyError, OSError, ImportError):  # no entry in passwd, as in a container
         return str(os.getuid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from envforge.errors import CouldNotError, InputError
 from envforge.formats import manifest_json
 from envforge.model.manifest import Manifest, MirrorFile
 from envforge.model.receipt import Difference
+from envforge.node.documents import read_document
 
 __all__ = ["MANIFEST", "check_files", "read_manifest"]
 
@@ -28,21 +30,13 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
+        text = read_document(path, "the manifest", do="carry the mirror again: it was damaged")
+    except FileNotFoundError as error:
         unfinished = (directory / _UNFINISHED).exists()
         raise InputError(
             "the mirror is not finished" if unfinished else "there is no mirror here",
             at=str(directory),
-            do=f"envforge mirror conda-lock.yml '{directory}'   # where there is network",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "the manifest is not text", at=str(path), do="carry the mirror again: it was damaged"
-        ) from error
-    except OSError as error:
-        raise CouldNotError(
-            f"cannot read the mirror: {error.strerror or error}", at=str(path), do="check who may read it"
+            do=f"envforge mirror conda-lock.yml {shlex.quote(str(directory))}   # where there is network",
         ) from error
     try:
         return manifest_json.read(text)

@@ -6,27 +6,28 @@
     P.generations/3f2a9c…/          an environment, linked for this path, never changed again
     P.generations/3f2a9c….json      when, by whom and from what it was made
     P.generations/.work-…/          what is being made; removed by the next run if its maker is gone
+    .P.switch-…                     the symlink on its way to P; the same
     P.generations/store/            the store, where no other was named
     P.generations/log.txt           the story of the last failure
 """
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import tempfile
-import time
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from envforge.edges.store import make_directory, remove_tree
+from envforge.edges.scratch import abandoned, make_directory, owner_mark, scratch, sweep
 from envforge.errors import CouldNotError, InputError
+from envforge.settings import use_log_file
 
 __all__ = ["Prefix"]
 
-_STALE = 24 * 3600  # seconds after which work of an unreachable host counts as abandoned
+_UNUSABLE = frozenset('"\\$`:')
+"""What no environment can have in its path: scripts name it in double quotes, and PATH is split at colons."""
+_LONGEST_NAME = 200  # of a file name's 255 bytes; the rest is for names beside it
 
 
 class Prefix:
@@ -36,8 +37,10 @@ class Prefix:
     """
 
     def __init__(self, path: Path) -> None:
+        if ".." in path.parts:  # the parent of where a symlink leads, not of where it lies
+            path = path.resolve() if path.name == ".." else path.parent.resolve() / path.name
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the symlink
-        self.generations = self.path.with_name(f"{self.path.name}.generations")
+        self.generations = self.path.parent / f"{self.path.name}.generations"
 
     def check(self) -> None:
         """Refuse what cannot become, or is no, prefix of ours, before a byte is written.
@@ -45,28 +48,46 @@ class Prefix:
         :raises InputError: for a real directory, a file, a mount point or a foreign symlink at ``P``.
         :raises CouldNotError: if the parent does not exist or cannot be written to.
         """
-        if self.path == Path(self.path.anchor) or "\n" in str(self.path):
+        if self.path == Path(self.path.anchor):
             raise InputError(f"{str(self.path)!r} cannot be a prefix", do="name a path below a directory")
+        self._check_name()
         if self.path.is_symlink():
             if not self._is_ours():
                 raise InputError(
                     f"the prefix is a symlink that envforge did not make, to {self.path.readlink()}",
                     at=str(self.path),
-                    do=f"rm '{self.path}'   # or name another --prefix",
+                    do=f"rm {shlex.quote(str(self.path))}   # or name another --prefix",
                 )
         elif os.path.ismount(self.path):
             raise InputError(
                 "the prefix is a mount point, which cannot be exchanged by a rename",
                 at=str(self.path),
-                do=f"name a path below it: --prefix '{self.path / 'env'}'",
+                do=f"name a path below it: --prefix {shlex.quote(str(self.path / 'env'))}",
             )
-        elif self.path.exists():
+        elif os.path.lexists(self.path):
+            quoted = shlex.quote(str(self.path))
             raise InputError(
                 "the prefix is a real directory or file, and envforge replaces nothing that it did not make",
                 at=str(self.path),
-                do=f"mv '{self.path}' '{self.path}.old'   # or name another --prefix",
+                do=f"mv {quoted} {quoted}.old   # or name another --prefix",
             )
         self._check_parent()
+
+    def _check_name(self) -> None:
+        text = str(self.path)
+        wrong = next((c for c in text if c in _UNUSABLE or not c.isprintable()), None)
+        if wrong is not None:
+            raise InputError(
+                f"an environment cannot have {wrong!r} in its path",
+                at=repr(text),
+                do="name another --prefix",
+            )
+        if len(os.fsencode(self.generations.name)) > _LONGEST_NAME:
+            raise InputError(
+                f"the last part of the prefix is too long: at most {_LONGEST_NAME - 12} bytes fit",
+                at=text,
+                do="name a shorter --prefix",
+            )
 
     def _check_parent(self) -> None:
         parent = self.path.parent
@@ -94,60 +115,45 @@ class Prefix:
         return self.generations / identity
 
     def switch(self, generation: Path) -> None:
-        """Point ``P`` to ``generation``, by one rename: at no instant is there no ``P``."""
+        """Point ``P`` to ``generation``, by one rename: at no instant is there no ``P``.
+
+        :raises InputError: if something that is not ours lies at ``P`` by now.
+        """
+        self.check()
         target = os.path.join(self.generations.name, generation.name)  # noqa: PTH118 - a link's text
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        beside = self.path.with_name(f"{self._switching}{owner_mark()}")
         beside.unlink(missing_ok=True)
         beside.symlink_to(target)
-        beside.replace(self.path)
+        try:
+            beside.replace(self.path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            self.check()  # which says what lies there
+            raise
 
     @contextmanager
     def work(self) -> Iterator[Path]:
         """A directory beside the generations to make one in; gone afterwards, whatever happened."""
         make_directory(self.path.parent)
         make_directory(self.generations)
-        self.clean()
-        directory = Path(tempfile.mkdtemp(prefix=".work-", dir=self.generations))
-        owner = {"host": socket.gethostname(), "pid": os.getpid()}
-        (directory / "owner.json").write_text(json.dumps(owner), encoding="utf-8")
-        try:
+        use_log_file(self.generations / "log.txt")
+        with scratch(self.generations) as directory:
             yield directory
-        finally:
-            remove_tree(directory)
 
     def clean(self) -> None:
-        """Remove what killed runs have left: work of processes that are gone."""
-        for directory in self.generations.glob(".work-*"):
-            if _abandoned(directory):
-                # Programs that the killed run started may go on for a moment: take the place from them first.
-                with suppress(OSError):
-                    directory.rename(directory.with_name(directory.name.replace(".work-", ".gone-", 1)))
-        for directory in self.generations.glob(".gone-*"):
+        """Remove what killed runs have left: work and links of processes that are gone."""
+        sweep(self.generations)
+        left: list[os.DirEntry[str]] = []
+        with suppress(OSError), os.scandir(self.path.parent) as found:
+            left = [entry for entry in found if entry.name.startswith(self._switching)]
+        for entry in left:
             with suppress(OSError):
-                remove_tree(directory)
+                if abandoned(entry.name, entry.stat(follow_symlinks=False).st_mtime):
+                    os.unlink(entry.path)  # noqa: PTH108 - an entry, not a Path
+
+    @property
+    def _switching(self) -> str:
+        return f".{self.path.name}.switch-"
 
     def _is_ours(self) -> bool:
         return self.path.readlink().parent == Path(self.generations.name)
-
-
-def _abandoned(directory: Path) -> bool:
-    try:
-        owner = json.loads((directory / "owner.json").read_text(encoding="utf-8"))
-        age = time.time() - directory.stat().st_mtime
-        if owner["host"] != socket.gethostname():
-            return age > _STALE
-        os.kill(int(owner["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    except (OSError, ValueError, KeyError, TypeError):
-        return _old(directory)
-    return False
-
-
-def _old(directory: Path) -> bool:
-    try:
-        return time.time() - directory.stat().st_mtime > _STALE
-    except OSError:
-        return False

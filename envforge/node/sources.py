@@ -15,6 +15,7 @@ from envforge.errors import CouldNotError, InputError
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.manifest import Manifest
+from envforge.node.documents import read_document
 from envforge.node.mirrors import read_manifest
 
 __all__ = ["ArtifactSource", "MirrorSource", "StoreSource", "lock_packages", "read_lock_json"]
@@ -149,13 +150,11 @@ def read_lock_json(path: Path) -> tuple[Lockfile, str]:
     :raises InputError: if it cannot be read, or the YAML file beside it is another one.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_document(path, "the lockfile", do="carry the whole mirror again")
     except FileNotFoundError as error:
         raise CouldNotError(
             "the mirror lacks its lockfile", at=str(path), do="carry the whole mirror again"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CouldNotError("the lockfile cannot be read", at=str(path), story=str(error)) from error
     try:
         lockfile, sha256 = lock_json.read(text)
     except InputError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from envforge.edges.scratch import disk_error
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError, InputError
-from envforge.formats import receipt_json
 from envforge.model.receipt import Difference, FileRecord, Receipt, compare
 from envforge.node.build import build_tree
-from envforge.node.scan import RECEIPT, scan
+from envforge.node.receipts import read_receipt
+from envforge.node.scan import scan
 from envforge.node.sources import ArtifactSource, lock_packages
 from envforge.reporting import Reporter
 
@@ -29,36 +30,6 @@ class Verification:
     files: int
     differences: tuple[Difference, ...]
     against: str | None = None
-
-
-def read_receipt(path: Path) -> tuple[Path, Receipt]:
-    """The generation that ``path`` is or points to, and its receipt.
-
-    :raises InputError: if there is no environment of envforge's, or its receipt cannot be used.
-    :raises CouldNotError: if it cannot be read.
-    """
-    if not path.is_dir():
-        raise InputError(
-            "no such directory", at=str(path), do="envforge install DIR --prefix P   # makes one"
-        )
-    tree = path.resolve()
-    file = tree / RECEIPT
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(
-            "not an environment that envforge installed: it has no receipt",
-            at=str(file),
-            do="name the --prefix that envforge install was given",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError("the receipt is not text", at=str(file)) from error
-    except OSError as error:
-        raise CouldNotError(f"cannot read the receipt: {error.strerror}", at=str(file)) from error
-    try:
-        return tree, receipt_json.read(text)
-    except InputError as error:
-        raise error.inside(str(file)) from None
 
 
 def verify_prefix(
@@ -120,15 +91,19 @@ def _derive(
     rows = lock_packages(source.lockfile, receipt.platform, receipt.groups)
     if store is None:
         raise CouldNotError("no place to unpack the artifacts", do="name one: --store DIR")
-    with store.scratch() as work:
-        built = build_tree(
-            source,
-            rows,
-            platform=receipt.platform,
-            final=Path(receipt.generation),
-            work=work,
-            store=store,
-            jobs=jobs,
-            reporter=reporter,
-        )
-        return built.files
+    try:
+        with store.scratch() as work:
+            built = build_tree(
+                source,
+                rows,
+                platform=receipt.platform,
+                final=Path(receipt.generation),
+                work=work,
+                store=store,
+                jobs=jobs,
+                reporter=reporter,
+                mend=True,
+            )
+            return built.files
+    except OSError as error:
+        raise disk_error(error, store.root) from error

@@ -11,59 +11,55 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from envforge.edges.archive import check_member, wheel_members
-from envforge.edges.process import Command, redacted, run, uv_executable
-from envforge.edges.store import file_sha256
+from envforge.edges.process import Command, run, uv_executable
+from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError, InputError
 from envforge.model.lockfile import LockedPackage, canonical_name
+from envforge.model.urls import redacted
+from envforge.node.placing import PlacedWheel
 
-__all__ = ["check_clashes", "install_wheels", "settle_wheels", "wheel_owners"]
+__all__ = ["install_wheels", "settle_wheels", "wheel_owners"]
 
 _KERNEL_LIMIT = 127  # bytes of a `#!` line that every Linux kernel reads
 _LEFT_BY_UV = ("uv_cache.json", "direct_url.json")
 
 
-def install_wheels(
-    rows: Sequence[LockedPackage],
-    artifact: Callable[[LockedPackage], Path],
-    tree: Path,
-    *,
-    work: Path,
-) -> None:
-    """Install the wheels ``rows`` into the conda environment at ``tree``.
+def install_wheels(placed: Sequence[PlacedWheel], tree: Path, site_packages: str, *, work: Path) -> None:
+    """Install wheels, whose hashes were checked, into the conda environment at ``tree``.
 
-    :param artifact: where the file of a row lies.
     :param work: an empty directory on the file system of ``tree``, removed by the caller.
-    :raises CouldNotError: if a file is not the one that was locked, or uv fails for another reason.
+    :raises CouldNotError: if uv fails.
+    :raises InputError: if uv passed over a wheel.
     """
     wheels = work / "wheels"
     wheels.mkdir()
     lines = []
-    for row in rows:
-        path = artifact(row)
-        found = file_sha256(path)
-        if found != row.sha256:
-            raise CouldNotError(
-                f"{row.filename} is not the file that was locked: "
-                f"sha256 {found[:16]}… instead of {str(row.sha256)[:16]}…",
-                at=str(path),
-                do=f"rm '{path}'   # then carry it again, or: envforge mirror conda-lock.yml DIR",
-            )
-        (wheels / row.filename).symlink_to(path.absolute())
+    for wheel in placed:
+        row = wheel.row
+        (wheels / row.filename).symlink_to(wheel.path.absolute())
         lines.append(f"{row.name}=={row.version} --hash=sha256:{row.sha256}\n")
     requirements = work / "requirements.txt"
     requirements.write_text("".join(lines), encoding="utf-8")
     done = run(_uv_command(tree, wheels, requirements, work))
     if done.returncode != 0:
+        full = is_full(done.stderr)
         raise CouldNotError(
             f"the wheels cannot be installed: {_first_cause(done.stderr)}",
-            at=str(wheels.parent.parent),
-            do="see the log for all that uv said",
+            at=str(work.parent),
+            do="df -h . ; df -i . ; quota" if full else "see the log for all that uv said",
             story=f"{done.command}\n{redacted(done.stderr)}",
         )
+    found = {canonical_name(info.name.split("-")[0]) for info in (tree / site_packages).glob("*.dist-info")}
+    for wheel in placed:
+        if canonical_name(wheel.row.name) not in found:
+            raise InputError(
+                f"{wheel.row.filename} is not for this environment: uv passed over it",
+                at=f"package {wheel.row.name} {wheel.row.version} (pip, {wheel.row.platform})",
+                do="lock again: envforge lock",
+            )
 
 
 def _uv_command(tree: Path, wheels: Path, requirements: Path, work: Path) -> Command:
@@ -92,30 +88,6 @@ def _first_cause(text: str) -> str:
     return next((line for line in reversed(lines) if line and not line.startswith("hint")), "uv failed")
 
 
-def check_clashes(
-    rows: Sequence[LockedPackage],
-    artifact: Callable[[LockedPackage], Path],
-    taken: Mapping[str, tuple[str, str]],
-    site_packages: str,
-) -> None:
-    """Refuse a wheel that would write over a file of a conda package, before anything is written.
-
-    :param taken: the paths that conda packages brought, with their owners.
-    :param site_packages: relative to the prefix.
-    :raises InputError: naming the file, the wheel and the conda package.
-    """
-    for row in rows:
-        for name in wheel_members(artifact(row), row.filename):
-            check_member(name, at=row.filename)
-            owner = taken.get(f"{site_packages}/{name}")
-            if owner is not None:
-                raise InputError(
-                    f"{row.filename} would write over a file of {owner[0]}",
-                    at=f"{site_packages}/{name}",
-                    do=f"take {row.name} either from conda or from PyPI, and lock again",
-                )
-
-
 def settle_wheels(rows: Sequence[LockedPackage], tree: Path, site_packages: Path, final: Path) -> None:
     """Give the scripts and RECORDs that uv wrote the path that they will have, and drop what is uv's own.
 
@@ -139,9 +111,13 @@ def settle_wheels(rows: Sequence[LockedPackage], tree: Path, site_packages: Path
 
 
 def wheel_owners(
-    rows: Sequence[LockedPackage], tree: Path, site_packages: Path
+    rows: Sequence[LockedPackage], tree: Path, site_packages: Path, taken: Mapping[str, tuple[str, str]]
 ) -> dict[str, tuple[str, str]]:
-    """Who brought each path and how, from the RECORDs that uv wrote: ``path -> (owner, how)``."""
+    """Who brought each path and how, from the RECORDs that uv wrote: ``path -> (owner, how)``.
+
+    :param taken: what conda packages brought.
+    :raises InputError: if a RECORD names a path outside the prefix, or a conda package's.
+    """
     owners: dict[str, tuple[str, str]] = {}
     for info in _dist_infos(rows, site_packages):
         owner = f"pip:{canonical_name(info.name.split('-')[0])}"
@@ -154,6 +130,12 @@ def wheel_owners(
                     do="do not install this wheel; ask its index",
                 )
             relative = path.relative_to(tree)
+            if relative.as_posix() in taken:
+                raise InputError(
+                    f"the wheel of {owner[4:]} wrote over a file of {taken[relative.as_posix()][0]}",
+                    at=relative.as_posix(),
+                    do=f"take {owner[4:]} either from conda or from PyPI, and lock again",
+                )
             how = "script" if relative.parts[0] == "bin" else "packaged"
             if path.parent == info and path.name in ("RECORD", "INSTALLER", "REQUESTED"):
                 how = "metadata"
@@ -163,14 +145,19 @@ def wheel_owners(
 
 def _dist_infos(rows: Sequence[LockedPackage], site_packages: Path) -> list[Path]:
     """The ``*.dist-info`` directories of the wheels ``rows``, sorted."""
-    names = {row.name for row in rows}
+    names = {canonical_name(row.name) for row in rows}
     found = (info for info in site_packages.glob("*.dist-info") if info.is_dir())
     return sorted(info for info in found if canonical_name(info.name.split("-")[0]) in names)
 
 
 def _read_record(info: Path) -> list[list[str]]:
-    text = (info / "RECORD").read_text(encoding="utf-8")
-    return [row for row in csv.reader(io.StringIO(text)) if row]
+    try:
+        text = (info / "RECORD").read_text(encoding="utf-8")
+        return [row for row in csv.reader(io.StringIO(text)) if row]
+    except (UnicodeDecodeError, csv.Error, FileNotFoundError) as error:
+        raise InputError(
+            "the RECORD of a wheel cannot be read", at=info.name, do="do not install it; ask its index"
+        ) from error
 
 
 def _write_record(info: Path, rows: Sequence[Sequence[str]]) -> None:
@@ -193,8 +180,8 @@ def _rewrite_script(path: Path, tree: Path, final: Path) -> bool:
     if body is None:
         return False
     interpreter, rest = body
-    name = PurePosixPath(interpreter).relative_to(tree / "bin")
-    _replace(path, shebang(str(final / "bin" / name)) + rest, mode=0o755)
+    program, blank, flags = interpreter.removeprefix(f"{tree}/bin/").partition(" ")
+    _replace(path, shebang(str(final / "bin" / program), flags if blank else "") + rest, mode=0o755)
     return True
 
 
@@ -213,16 +200,17 @@ def _body(content: bytes, tree: Path) -> tuple[str, bytes] | None:
     return None
 
 
-def shebang(interpreter: str) -> bytes:
+def shebang(interpreter: str, flags: str = "") -> bytes:
     """The first line, or lines, of a Python script for ``interpreter``.
 
     A path with blanks, or one longer than a kernel reads, goes through ``/bin/sh`` in a header that is
     both valid shell and a Python string (the form that pip, distlib and conda use).
     """
-    line = f"#!{interpreter}\n".encode()
+    after = f" {flags}" if flags else ""
+    line = f"#!{interpreter}{after}\n".encode()
     if len(line) <= _KERNEL_LIMIT and " " not in interpreter:
         return line
-    return f"#!/bin/sh\n'''exec' \"{interpreter}\" \"$0\" \"$@\"\n' '''\n".encode()
+    return f"#!/bin/sh\n'''exec' \"{interpreter}\"{after} \"$0\" \"$@\"\n' '''\n".encode()
 
 
 def _replace(path: Path, content: bytes, *, mode: int) -> None:

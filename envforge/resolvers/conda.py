@@ -26,7 +26,7 @@ from envforge.model.urls import redacted
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, MatchSpec, RepoDataRecord
 
-__all__ = ["CondaRecord", "CondaRequest", "channel_url", "parse_match_spec", "solve"]
+__all__ = ["CondaRecord", "CondaRequest", "channel_url", "cutoff", "parse_match_spec", "solve"]
 
 _ALIAS = "https://conda.anaconda.org"
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
@@ -151,7 +151,7 @@ async def _solve(
             locked_packages=await _preferred(gateway, channels, platforms, request),
             virtual_packages=_virtual_packages(request.target),
             channel_priority=getattr(ChannelPriority, request.channel_priority.title()),
-            exclude_newer=_utc(request.exclude_newer),
+            exclude_newer=cutoff(request.exclude_newer),
             timestamp_policy="allow-missing",
             channel_relations="disabled",
         )
@@ -185,8 +185,11 @@ def _virtual_packages(target: Target) -> list[Any]:
     ]
 
 
-def _utc(text: str | None) -> datetime | None:
-    """RFC 3339 or a date as an aware UTC time; py-rattler takes the digits and ignores the zone."""
+def cutoff(text: str | None) -> datetime | None:
+    """RFC 3339 or a date as an aware UTC time; py-rattler takes the digits and ignores the zone.
+
+    :raises InputError: if it is neither.
+    """
     if text is None:
         return None
     try:

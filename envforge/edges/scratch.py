@@ -1,0 +1,174 @@
+"""Directories to work in, named so that whoever comes later knows whether their maker is still at it.
+
+::
+
+    PARENT/.work-HOST-PID-START-RANDOM/     what is being made
+    PARENT/.gone-…/                         the same, on its way out
+
+The name is there from the first instant: a process that is killed right after making the directory leaves
+nothing that cannot be told from work in progress.  START is when the process began, because numbers of
+processes are used again, after a reboot soonest.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from envforge.errors import CouldNotError
+
+__all__ = [
+    "abandoned",
+    "disk_error",
+    "is_full",
+    "make_directory",
+    "owner_mark",
+    "remove_tree",
+    "scratch",
+    "sweep",
+]
+
+_STALE = 24 * 3600  # seconds after which work of an unreachable host counts as abandoned
+_OWNER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<start>\d+)(-|$)")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXT = re.compile(r"No space left|[Qq]uota exceeded|os error (28|122)\b")
+
+
+def make_directory(path: Path) -> Path:
+    """Make ``path`` and what is missing above it, each readable by others whatever the umask.
+
+    :raises CouldNotError: if that is not permitted or impossible.
+    """
+    missing = [part for part in (path, *path.parents) if not part.exists()]
+    for part in reversed(missing):
+        try:
+            part.mkdir(exist_ok=True)
+            part.chmod(0o755)
+        except OSError as error:
+            raise CouldNotError(
+                f"cannot make the directory: {error.strerror or error}",
+                at=str(part),
+                do="choose a place that you may write to",
+            ) from error
+    return path
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory tree, also one with read-only directories; nothing happens if it is not there."""
+
+    def again(function: Callable[..., Any], name: str, _: object) -> None:
+        if isinstance(_, FileNotFoundError) or (isinstance(_, tuple) and _[0] is FileNotFoundError):
+            return
+        parent = Path(name).parent
+        parent.chmod(0o700)
+        if Path(name).is_dir() and not Path(name).is_symlink():
+            Path(name).chmod(0o700)
+        function(name)
+
+    shutil.rmtree(path, onerror=again)
+
+
+def is_full(error: BaseException | str) -> bool:
+    """Whether an error, or what a program said, is about space or quota."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return _FULL_TEXT.search(str(error)) is not None
+
+
+def disk_error(error: OSError, place: Path) -> CouldNotError:
+    """An error of the disk in words, with what helps against that kind of it."""
+    full = is_full(error)
+    return CouldNotError(
+        "there is no room on the disk" if full else f"the disk refused: {error.strerror or error}",
+        at=str(error.filename or place),
+        do="df -h . ; df -i . ; quota   # space, inodes, quota?" if full else "check who may write there",
+    )
+
+
+def owner_mark() -> str:
+    """``HOST-PID-START`` of this process."""
+    return f"{_host()}-{os.getpid()}-{_started(os.getpid()) or 0}"
+
+
+def abandoned(name: str, modified: float) -> bool:
+    """Whether what bears an :func:`owner_mark` in its name was left by a process that is gone.
+
+    :param modified: when it was changed, which decides where the process cannot be asked about: on another
+        machine or in another container.
+    """
+    match = _OWNER.search(name)
+    if match is None or match["host"] != _host():
+        return time.time() - modified > _STALE
+    if not _alive(int(match["pid"])):
+        return True
+    started = _started(int(match["pid"]))
+    return started is not None and started != int(match["start"]) != 0
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A directory of one's own in ``parent``, which is made; gone afterwards, whatever happened."""
+    make_directory(parent)
+    directory = Path(tempfile.mkdtemp(prefix=f".work-{owner_mark()}-", dir=parent))
+    try:
+        yield directory
+    finally:
+        _discard(directory)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what killed processes have left in ``parent``; what cannot be removed stays."""
+    with suppress(OSError), os.scandir(parent) as found:
+        for entry in list(found):
+            with suppress(OSError):
+                if entry.name.startswith(".gone-"):
+                    remove_tree(Path(entry.path))
+                elif entry.name.startswith(".work-") and abandoned(entry.name, entry.stat().st_mtime):
+                    _discard(Path(entry.path))
+
+
+def _discard(directory: Path) -> None:
+    # Programs that a killed run started may go on for a moment: take the place from them first.
+    gone = directory.with_name(directory.name.replace(".work-", ".gone-", 1))
+    with suppress(OSError):
+        directory.rename(gone)
+    for path in (gone, directory):
+        with suppress(OSError):
+            remove_tree(path)
+
+
+def _host() -> str:
+    """The machine or container: numbers of processes mean something only inside one."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no file, only a name
+    except OSError:
+        namespace = ""
+    return hashlib.sha256(f"{os.uname().nodename} {namespace}".encode()).hexdigest()[:8]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in clock ticks since the machine did; ``None`` where that cannot be known."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(text.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
