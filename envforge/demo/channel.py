@@ -21,9 +21,9 @@ from envforge.demo.packages import (
     json_bytes,
     noarch_python,
     package_bytes,
+    write_file,
     zstd_stored,
 )
-from envforge.errors import CouldNotError
 
 __all__ = [
     "ChannelBuilder",
@@ -89,7 +89,7 @@ class ChannelBuilder:
         """
         data = package_bytes(package, archive)
         path = self.directory / package.subdir / f"{package.stem}{archive}"
-        _write(path, data)
+        write_file(path, data)
         self._records.setdefault(package.subdir, {})[path.name] = {
             **package.index_json(),
             "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
@@ -116,8 +116,8 @@ class ChannelBuilder:
                     "repodata_version": 1,
                 }
             )
-            _write(self.directory / subdir / "repodata.json", repodata)
-            _write(self.directory / subdir / "repodata.json.zst", zstd_stored(repodata))
+            write_file(self.directory / subdir / "repodata.json", repodata)
+            write_file(self.directory / subdir / "repodata.json.zst", zstd_stored(repodata))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,15 +195,3 @@ def greet_package(platform: str) -> Package:
         requires=("greet-core>=1.2",),
         entry_points=("greet = greet.cli:main",),
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file of the channel, and its directory.
-
-    :raises CouldNotError: if that is not possible.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise CouldNotError(f"cannot write the channel: {error.strerror}", at=str(path)) from error

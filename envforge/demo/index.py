@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envforge.errors import CouldNotError
+from envforge.demo.packages import write_file
 
 __all__ = [
     "DemoIndex",
@@ -146,8 +146,8 @@ class IndexBuilder:
         """
         data, metadata = wheel_bytes(wheel), wheel.metadata()
         path = self.directory / "files" / wheel.filename
-        _write(path, data)
-        _write(path.with_name(f"{path.name}.metadata"), metadata)
+        write_file(path, data)
+        write_file(path.with_name(f"{path.name}.metadata"), metadata)
         core = f"sha256={hashlib.sha256(metadata).hexdigest()}"
         attributes = {
             "href": f"../../files/{path.name}#sha256={hashlib.sha256(data).hexdigest()}",
@@ -169,9 +169,11 @@ class IndexBuilder:
         """
         simple = self.directory / "simple"
         for project, links in self._links.items():
-            _write(simple / project / "index.html", _page(project, [links[name] for name in sorted(links)]))
+            write_file(
+                simple / project / "index.html", _page(project, [links[name] for name in sorted(links)])
+            )
         projects = [f'<a href="{project}/">{project}</a>' for project in sorted(self._links)]
-        _write(simple / "index.html", _page("Simple index", projects))
+        write_file(simple / "index.html", _page("Simple index", projects))
 
 
 def _page(title: str, links: list[str]) -> bytes:
@@ -180,18 +182,6 @@ def _page(title: str, links: list[str]) -> bytes:
         f"<title>{title}</title>\n</head>\n<body>\n"
     )
     return (head + "".join(f"{link}<br>\n" for link in links) + "</body>\n</html>\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file of the index, and its directory.
-
-    :raises CouldNotError: if that is not possible.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise CouldNotError(f"cannot write the index: {error.strerror}", at=str(path)) from error
 
 
 @dataclass(frozen=True, kw_only=True)

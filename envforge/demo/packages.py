@@ -35,6 +35,7 @@ __all__ = [
     "noarch_python",
     "package_bytes",
     "read_tree",
+    "write_file",
     "zstd_stored",
 ]
 
@@ -304,3 +305,15 @@ def package_bytes(package: Package, archive: Archive = ".conda") -> bytes:
         return bz2.compress(_tar([*info.items(), *sorted(package.files.items())], package.timestamp), 1)
     payload = _tar(sorted(package.files.items()), package.timestamp)
     return _conda(package, payload, _tar(info.items(), package.timestamp))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of a channel or an index, and its directory.
+
+    :raises CouldNotError: if that is not possible.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise CouldNotError(f"cannot write: {error.strerror}", at=str(path)) from error
