@@ -387,3 +387,17 @@ def test_a_relative_store_gives_the_same(envforge: Shell, journey: Journey, tmp_
     prefix = tmp_path / "p"
     envforge("install", journey.mirror, "--prefix", prefix, "--store", "store")
     envforge("verify", prefix, "--against", journey.mirror, "--store", "other")
+
+
+def test_a_lockfile_of_ones_own_is_installed_from_a_mirror(
+    envforge: Shell, journey: Journey, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine-lock.yml"
+    lines = journey.lockfile.read_text()
+    mine.write_text(lines.replace("envforge.name: greet", "envforge.name: mine"))
+    done = envforge("install", journey.mirror, "--lock", mine, "--prefix", tmp_path / "p")
+    assert "installed 6 packages" in done.out
+    envforge("verify", tmp_path / "p", "--against", journey.mirror, "--lock", mine)
+    envforge(
+        "install", journey.mirror, "--lock", "none", "--prefix", tmp_path / "q", status=None
+    ).assert_error(2, "none")

@@ -20,7 +20,7 @@ __all__ = ["command"]
 @click.command("install")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-p", "--prefix", required=True, type=click.Path(path_type=Path), help="The path to use it at.")
-@click.option("--lock", metavar="NAME", help="Which lock of the mirror, where it holds several.")
+@click.option("--lock", metavar="NAME|FILE", help="Which lock of the mirror, or a lockfile that it serves.")
 @click.option("--expect-lock", metavar="sha256:HEX", help="Refuse any other lockfile than this.")
 @click.option("--group", "groups", multiple=True, help="Also install this group; repeatable.")
 @click.option(

@@ -8,6 +8,7 @@ from pathlib import Path
 from envforge.cli.console import read_text
 from envforge.edges.store import Store
 from envforge.errors import InputError
+from envforge.model.lockfile import Lockfile
 from envforge.node.sources import ArtifactSource, MirrorSource, StoreSource, lock_packages
 from envforge.reporting import Reporter
 
@@ -27,15 +28,16 @@ def open_source(
 ) -> ArtifactSource:
     """The source at ``path``: a mirror directory, or a lockfile whose artifacts are fetched into ``store``.
 
-    :param lock: which lock of a mirror.
+    :param lock: which lock of a mirror, by name, or a lockfile whose artifacts the mirror holds.
     :param expected: the digest that the lock must have: the file's sha256, or the one that ``lock`` prints.
     :param fetch: whether to fetch what the store lacks.
     :raises InputError: if ``path`` is neither, or the lock is another one.
     """
     if path.is_dir():
-        source = MirrorSource(path, lock)
+        given = _read_lockfile(Path(lock)) if lock is not None and Path(lock).is_file() else None
+        source = MirrorSource(path, lock, given=given)
         if expected is not None:
-            _check_expected(source, path / "locks", expected)
+            _check_expected(source, path / "locks", expected, given=given is not None)
         return source
     if not path.exists():
         raise InputError(
@@ -43,12 +45,10 @@ def open_source(
         )
     from envforge.download import fetch_packages
     from envforge.edges.fetch import Fetcher
-    from envforge.formats import conda_lock
 
-    text = read_text(path)
-    lockfile = conda_lock.read(text, source=str(path))
+    lockfile, sha256 = _read_lockfile(path)
     rows = lock_packages(lockfile, platform, groups)
-    opened = StoreSource(lockfile, hashlib.sha256(text.encode()).hexdigest(), store)
+    opened = StoreSource(lockfile, sha256, store)
     if expected is not None and _wanted(expected) not in (opened.lockfile_sha256, lockfile.digest()):
         raise _unexpected(opened)
     if fetch:
@@ -56,11 +56,18 @@ def open_source(
     return opened
 
 
+def _read_lockfile(path: Path) -> tuple[Lockfile, str]:
+    from envforge.formats import conda_lock
+
+    text = read_text(path)
+    return conda_lock.read(text, source=str(path)), hashlib.sha256(text.encode()).hexdigest()
+
+
 def _wanted(expected: str) -> str:
     return expected.removeprefix("sha256:").lower()
 
 
-def _check_expected(source: MirrorSource, locks: Path, expected: str) -> None:
+def _check_expected(source: MirrorSource, locks: Path, expected: str, *, given: bool) -> None:
     """The digest of the rows is computed from what will be installed; that of the file needs the file read.
 
     What a node reads is ``NAME.json``, and it only claims to have been made from the file with that digest.
@@ -69,6 +76,8 @@ def _check_expected(source: MirrorSource, locks: Path, expected: str) -> None:
         return
     if _wanted(expected) != source.lockfile_sha256:
         raise _unexpected(source)
+    if given:
+        return
     from envforge.formats import conda_lock
 
     for shared in locks.glob("*.conda-lock.yml"):

@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Make every file again from these artifacts."
 )
-@click.option("--lock", metavar="NAME", help="Which lock of the --against mirror, where it holds several.")
+@click.option("--lock", metavar="NAME|FILE", help="Which lock of the --against mirror, or a lockfile.")
 @click.option(
     "--store", "stores", multiple=True, type=click.Path(path_type=Path), help="Unpack here for --against."
 )

@@ -43,13 +43,16 @@ class MirrorSource:
     """A mirror directory.
 
     :param name: which of its locks; may be left out where there is one.
+    :param given: a lockfile from elsewhere and the sha256 of its file, instead of one of the mirror's own.
     :raises InputError: if this is no mirror, or the name must be given or does not exist.
     """
 
-    def __init__(self, directory: Path, name: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, name: str | None = None, *, given: tuple[Lockfile, str] | None = None
+    ) -> None:
         self.directory = directory
         self.manifest: Manifest = read_manifest(directory)
-        self._lockfile, self._sha256 = read_lock_json(
+        self._lockfile, self._sha256 = given or read_lock_json(
             directory / "locks" / f"{_choose(self.manifest, name, directory)}.json"
         )
         self._by_sha256 = {file.sha256: file.path for file in self.manifest.files}
