@@ -74,6 +74,9 @@ def _pid_space() -> str:
         return ""
 
 
+_VANISHING = 2.0  # seconds for which another writer may keep removing the directory that we make
+
+
 @contextmanager
 def sole_writer(directory: Path, *, reporter: Reporter, wait: float) -> Iterator[Path]:
     """Be the only one who writes to the mirror; yields an empty directory for temporary files.
@@ -101,8 +104,15 @@ def sole_writer(directory: Path, *, reporter: Reporter, wait: float) -> Iterator
 
 def _acquire(marker: Path, reporter: Reporter, wait: float) -> Path:
     lock = marker / "writer"
-    until, pause, told = time.monotonic() + wait, 0.02, False
+    start, pause, told = time.monotonic(), 0.02, False
+    until = start + wait
     while not _create(lock):
+        if not marker.exists() and time.monotonic() > start + _VANISHING:
+            raise CouldNotError(
+                "the directory of the mirror cannot be made",
+                at=str(marker.parent),
+                do="name a directory on a disk that you may write to",
+            )
         owner = _owner(lock)
         if (owner is None and _stillborn(lock)) or (owner is not None and owner.is_dead()):
             _take_away(lock, owner)

@@ -359,3 +359,10 @@ def test_a_lock_that_was_taken_over_meanwhile_is_put_back(directory: Path) -> No
     writer._take_away(path, dead)
     assert path.read_text() == text
     assert [entry.name for entry in path.parent.iterdir()] == ["writer"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where nothing can be made")
+def test_a_place_where_nothing_can_be_made_is_said(world: tuple[Site, Faults]) -> None:
+    site, _ = world
+    with pytest.raises(CouldNotError, match="cannot be made"):
+        mirrored(Path("/proc/mirror"), lock(site.conda("one"), name="env"))
