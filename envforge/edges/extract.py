@@ -22,6 +22,7 @@ from envforge.errors import CouldNotError, InputError
 
 __all__ = [
     "check_artifact",
+    "entry_points",
     "extract_package",
     "first_altered",
     "first_unlike",
@@ -90,7 +91,7 @@ def extract_package(artifact: Path, filename: str, sha256: str, directory: Path)
     if found != sha256:
         raise _wrong_artifact(artifact, filename, sha256, found)
     _check_paths(tree, filename)
-    _check_entry_points(tree, filename)
+    entry_points(tree, filename)
     notes = {"stale": _find_stale(tree), "executables": _settle(tree)}
     (tree / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
     (tree / _NOTES).chmod(0o644)
@@ -221,22 +222,31 @@ def _check_paths(tree: Path, filename: str) -> None:
             raise InputError(f"{name} lies behind a symlink that leaves the package", at=place, do=_ASK)
         if entry.get("path_type") != "directory" and not os.path.lexists(tree / name):
             raise InputError(f"{filename} lists {name} and does not bring it", at=place, do=_ASK)
+        if entry.get("path_type") == "softlink" and not (tree / name).is_symlink():
+            raise InputError(f"{filename} lists {name} as a link, and it is none", at=place, do=_ASK)
 
 
-def _check_entry_points(tree: Path, filename: str) -> None:
+def entry_points(tree: Path, filename: str) -> tuple[str, ...]:
+    """The commands that a ``noarch: python`` package has made for it, each the name of a file.
+
+    :raises InputError: if one is not, or there is no list of them.
+    """
     link = tree / "info" / "link.json"
     if not link.exists():
-        return
+        return ()
     place = f"{filename}: info/link.json"
     noarch = _read_json(link, filename).get("noarch") or {}
     points = (noarch.get("entry_points") or []) if isinstance(noarch, dict) else None
     if not isinstance(points, list):
         raise InputError("the entry points are no list", at=place, do=_ASK)
+    commands = []
     for point in points:
         command = str(point).partition("=")[0].strip()
         check_member(command, at=place)
         if "/" in command or not command.isprintable():
             raise InputError(f"the entry point {command!r} is no file name", at=place, do=_ASK)
+        commands.append(command)
+    return tuple(commands)
 
 
 def _read_json(path: Path, filename: str) -> dict[str, Any]:

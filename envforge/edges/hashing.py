@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from envforge.errors import CouldNotError
@@ -19,8 +20,9 @@ def file_sha256(path: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK):
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - most files are small, and there are many
+            size = min(os.fstat(file.fileno()).st_size + 1, _CHUNK)  # a buffer no larger than the file
+            while chunk := file.read(size):
                 digest.update(chunk)
     except OSError as error:
         raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error

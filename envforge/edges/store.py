@@ -42,7 +42,6 @@ class Store:
     def __init__(self, root: Path, lower: Sequence[Path] = ()) -> None:
         self.root = root
         self.layers = (root, *lower)
-        self._swept = False
 
     def artifact(self, sha256: str) -> Path | None:
         """Where the artifact lies, unhashed; ``None`` if no layer has it."""
@@ -99,10 +98,11 @@ class Store:
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A directory of one's own on the store's file system, removed afterwards."""
-        if not self._swept:
-            self._swept = True
-            sweep(self.root / "tmp")
         return scratch(self.root / "tmp")
+
+    def clean(self) -> None:
+        """Remove what killed runs have left."""
+        sweep(self.root / "tmp")
 
     def _find(self, kind: str, sha256: str) -> Path | None:
         candidates = (layer / kind / sha256[:2] / sha256 for layer in self.layers)

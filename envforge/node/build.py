@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envforge.edges.store import Store, remove_tree
+from envforge.edges.store import Store
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.receipt import FileRecord
@@ -77,8 +77,11 @@ def build_tree(
     instead = work / "unpacked" if mend else None
     packages = _extract(conda, source, store, instead, jobs=jobs, reporter=reporter)
     reporter.step(f"linking {len(packages)} conda packages")
-    link_packages(packages, tree, final=final, platform=platform, view=_empty(work / "view"))
-    clobbered = _settle_links(tree, packages)
+    view = _empty(work / "view")
+    clobbered = link_packages(packages, tree, final=final, platform=platform, view=view)
+    # py-rattler takes the environment for a cache; a backup would pass over it.
+    (tree / "CACHEDIR.TAG").unlink(missing_ok=True)
+    settle_records(tree, packages)
     owners: Owners = conda_owners(tree)
     site_packages = site_packages_of(packages)
     if wheels and site_packages:
@@ -129,19 +132,6 @@ def _extract(
 def _empty(directory: Path) -> Path:
     directory.mkdir()
     return directory
-
-
-def _settle_links(tree: Path, packages: Sequence[ExtractedPackage]) -> tuple[str, ...]:
-    """Undo what linking leaves behind: the cache tag, local paths, losers of a clash."""
-    (tree / "CACHEDIR.TAG").unlink(missing_ok=True)
-    losers = tree / "__clobbers__"
-    clobbered = sorted(
-        "/".join(path.relative_to(losers).parts[1:]) for path in losers.rglob("*") if not path.is_dir()
-    )
-    if losers.is_dir():
-        remove_tree(losers)
-    settle_records(tree, packages)
-    return tuple(clobbered)
 
 
 def _add_wheels(

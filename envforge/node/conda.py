@@ -19,12 +19,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from envforge.edges.extract import package_paths, stale_bytecode
+from envforge.edges.extract import entry_points, package_paths, stale_bytecode
 from envforge.edges.hashing import file_sha256
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import check_inside
+from envforge.node.clobber import Claims, filtered_copy, losers
 from envforge.node.links import escaping_link
 
 __all__ = [
@@ -101,8 +102,10 @@ def post_link_scripts(packages: Sequence[ExtractedPackage]) -> tuple[str, ...]:
 
 def link_packages(
     packages: Sequence[ExtractedPackage], tree: Path, *, final: Path, platform: str, view: Path
-) -> None:
+) -> tuple[str, ...]:
     """Link ``packages`` into the new directory ``tree`` as if it were at ``final``.
+
+    :returns: the paths that more than one package brings, sorted.
 
     :param view: an empty directory for the throw-away cache; on the file system of ``tree`` or not.
     :raises InputError: if two packages cannot be linked together, or one writes through another's symlink.
@@ -112,12 +115,26 @@ def link_packages(
     _check_noarch(packages, site_packages)
     _check_symlinks(packages, site_packages)
     _check_lengths(packages, final)
-    records = [_record(package, view) for package in packages]
+    claims = [_claims(package, site_packages) for package in packages]
+    lost = losers(claims)
+    records = [_record(package, view, lost.get(package.row.name)) for package in packages]
     asyncio.run(_install(records, tree, final, platform, view))
     for package in packages:
         # Bytecode that Python would have passed over; nobody else has a link to this name.
-        for name in stale_bytecode(package.tree):
+        for name in stale_bytecode(package.tree) - lost.get(package.row.name, set()):
             (tree / _placed(package, name, site_packages)).unlink(missing_ok=True)
+    places = {package.name: dict(package.places) for package in claims}
+    return tuple(sorted({places[owner][name] for owner, names in lost.items() for name in names}))
+
+
+def _claims(package: ExtractedPackage, site_packages: str | None) -> Claims:
+    entries = (e for e in package.paths if e.get("path_type") != "directory")
+    return Claims(
+        name=package.row.name,
+        depends=tuple(str(spec).split(" ")[0] for spec in package.index.get("depends") or ()),
+        files={e["_path"]: _placed(package, e["_path"], site_packages) for e in entries},
+        commands={command: f"bin/{command}" for command in entry_points(package.tree, package.row.filename)},
+    )
 
 
 async def _install(records: list[Any], tree: Path, final: Path, platform: str, view: Path) -> None:
@@ -125,8 +142,13 @@ async def _install(records: list[Any], tree: Path, final: Path, platform: str, v
     from rattler.exceptions import InstallerError, LinkError, TransactionError
     from rattler.install import install
 
-    # No client is needed, but one is made, and it fails where the system has no CA certificates.
-    client = Client.from_config(Config.from_toml('tls-root-certs = "webpki"'))
+    # No client is needed, but one must be made, and that fails where there are no CA certificates: on the
+    # system, or in the file that a variable names.
+    named = {name: os.environ.pop(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+    try:
+        client = Client.from_config(Config.from_toml('tls-root-certs = "webpki"'))
+    finally:
+        os.environ.update(named)
     try:
         await install(
             records,
@@ -163,13 +185,15 @@ def _chain(error: BaseException) -> str:
     return "\n".join(parts).strip() or type(error).__name__
 
 
-def _record(package: ExtractedPackage, view: Path) -> Any:
-    """The package as py-rattler wants it: its own index.json, at the URL of the lockfile."""
+def _record(package: ExtractedPackage, view: Path, lost: set[str] | None) -> Any:
+    """The package as py-rattler wants it: its own index.json, and its tree without what it has ``lost``."""
     from rattler import PackageRecord, PathsJson, RepoDataRecord
-    from rattler.exceptions import InvalidPackageNameError, InvalidVersionError, IoError
 
     row = package.row
-    (view / package.stem).symlink_to(package.tree.absolute(), target_is_directory=True)
+    if lost:
+        filtered_copy(package.tree.absolute(), view / package.stem, lost)
+    else:
+        (view / package.stem).symlink_to(package.tree.absolute(), target_is_directory=True)
     lock = struct.pack(">Q", 1) + bytes.fromhex(row.sha256 or "")
     (view / f"{package.stem}.lock").write_bytes(lock)
     index = package.tree / "info" / "index.json"
@@ -177,7 +201,7 @@ def _record(package: ExtractedPackage, view: Path) -> Any:
         record = PackageRecord.from_index_json(index, sha256=row.sha256, md5=row.md5)
         if (package.tree / "info" / "paths.json").exists():
             PathsJson.from_path(package.tree / "info" / "paths.json")
-    except (InvalidPackageNameError, InvalidVersionError, IoError, OSError, ValueError) as error:
+    except Exception as error:
         raise InputError(
             f"{row.filename} cannot be used: {str(error).splitlines()[0]}",
             at=row.filename,
@@ -297,9 +321,9 @@ def settle_records(tree: Path, packages: Sequence[ExtractedPackage]) -> None:
     for path in (tree / "conda-meta").glob("*.json"):
         record = json.loads(path.read_bytes())
         row = by_stem[path.stem]
-        entries = record["paths_data"]["paths"]
-        # What lost against another package's file was put aside, and is gone.
-        record["paths_data"]["paths"] = [e for e in entries if not e["_path"].startswith("__clobbers__/")]
+        # In the order in which threads were done.
+        record["files"] = sorted(record.get("files") or ())
+        record["paths_data"]["paths"].sort(key=lambda entry: entry["_path"])
         record.pop("extracted_package_dir", None)
         record.pop("package_tarball_full_path", None)
         record["link"] = {"source": "", "type": 1}

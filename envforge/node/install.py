@@ -25,7 +25,7 @@ from envforge.errors import InputError
 from envforge.formats import receipt_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import platform_of
-from envforge.model.receipt import Receipt
+from envforge.model.receipt import FileRecord, Receipt
 from envforge.node.build import BuiltTree, build_tree
 from envforge.node.prefix import Prefix
 from envforge.node.receipts import read_receipt
@@ -109,16 +109,20 @@ def install(
     if options.dry_run:
         return result
     prefix.clean()
+    store.clean()
     if not result.changed:
         return result
+    files = None
     try:
         if not complete:
-            _make(source, rows, prefix, generation, platform, store, options, reporter)
+            files = _make(source, rows, prefix, generation, platform, store, options, reporter)
         prefix.switch(generation)
     except OSError as error:
         raise disk_error(error, prefix.generations) from error
-    files, size = _totals(generation)
-    return replace(result, files=files, bytes=size)
+    if files is None:
+        files = read_receipt(generation)[1].files
+    plain = [record for record in files if record.kind == "file"]
+    return replace(result, files=len(plain), bytes=sum(record.size or 0 for record in plain))
 
 
 def _is_complete(generation: Path) -> bool:
@@ -130,13 +134,6 @@ def _is_complete(generation: Path) -> bool:
         return (generation / RECEIPT).stat().st_size > 0
     except OSError:
         return False
-
-
-def _totals(generation: Path) -> tuple[int, int]:
-    """How many files the receipt lists and their bytes."""
-    _, receipt = read_receipt(generation)
-    files = [record for record in receipt.files if record.kind == "file"]
-    return len(files), sum(record.size or 0 for record in files)
 
 
 def _check_expected(source: ArtifactSource, options: InstallOptions) -> None:
@@ -179,7 +176,8 @@ def _make(
     store: Store,
     options: InstallOptions,
     reporter: Reporter,
-) -> None:
+) -> tuple[FileRecord, ...]:
+    """Make the generation, unless somebody else did meanwhile; returns what it holds."""
     with prefix.work() as work:
         built = build_tree(
             source,
@@ -205,12 +203,12 @@ def _make(
         )
         _write(built.path / RECEIPT, receipt_json.write(receipt))
         _remember(generation)
-        if _is_complete(generation):  # another process was faster, with the same content
-            return
-        if generation.is_dir():  # without a receipt: somebody broke it
-            reporter.note(f"{generation.name} was damaged and is made again")
-            generation.rename(work / "damaged")
-        built.path.rename(generation)
+        if not _is_complete(generation):  # else another process was faster, with the same content
+            if generation.is_dir():  # without a receipt: somebody broke it
+                reporter.note(f"{generation.name} was damaged and is made again")
+                generation.rename(work / "damaged")
+            built.path.rename(generation)
+        return receipt.files
 
 
 def _tell(built: BuiltTree, reporter: Reporter) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from envforge.edges.store import file_sha256
+from envforge.edges.hashing import file_sha256
 from envforge.errors import CouldNotError, InputError
 from envforge.formats import manifest_json
 from envforge.model.manifest import Manifest, MirrorFile

@@ -25,8 +25,9 @@ from envforge.settings import use_log_file
 
 __all__ = ["Prefix"]
 
-_UNUSABLE = frozenset('"\\$`:')
-"""What no environment can have in its path: scripts name it in double quotes, and PATH is split at colons."""
+_UNUSABLE = frozenset("\"'\\$`:")
+"""What no environment can have in its path: packages write it into quotes, and PATH is split at colons."""
+
 _LONGEST_NAME = 200  # of a file name's 255 bytes; the rest is for names beside it
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from envforge.edges.store import file_sha256, normal_mode
+from envforge.edges.extract import normal_mode
+from envforge.edges.hashing import file_sha256
 from envforge.errors import CouldNotError
 from envforge.model.receipt import FileRecord
 
@@ -30,9 +31,22 @@ def scan(
     entries: list[tuple[str, os.stat_result]] = []
     _walk(tree, "", entries)
     files = [name for name, status in entries if stat.S_ISREG(status.st_mode)]
-    with ThreadPoolExecutor(jobs) as pool:
-        hashes = dict(zip(files, pool.map(lambda name: file_sha256(tree / name), files), strict=True))
+    hashes = _hashes(tree, files, jobs)
     return {name: _record(tree, name, status, hashes, known) for name, status in entries}
+
+
+def _hashes(tree: Path, files: Sequence[str], jobs: int) -> dict[str, str]:
+    """The sha256 of each file, in shares: a task for each would cost more than the hashing."""
+
+    def share(names: Sequence[str]) -> dict[str, str]:
+        return {name: file_sha256(Path(f"{tree}/{name}")) for name in names}
+
+    shares = [found for found in (files[start :: 4 * jobs] for start in range(4 * jobs)) if found]
+    hashes: dict[str, str] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for found in pool.map(share, shares):
+            hashes |= found
+    return hashes
 
 
 def _walk(tree: Path, below: str, entries: list[tuple[str, os.stat_result]]) -> None:
@@ -82,14 +96,10 @@ def settle_modes(tree: Path) -> None:
     """Give every entry the mode that follows from the packages, whatever the umask was."""
     tree.chmod(0o755)
     for base, directories, files in os.walk(tree):
-        for name in directories:
-            path = Path(base, name)
-            if not path.is_symlink():
-                path.chmod(0o755)
-        for name in files:
-            path = Path(base, name)
-            status = path.lstat()
-            if stat.S_ISREG(status.st_mode):
-                wanted = normal_mode(status.st_mode)
-                if stat.S_IMODE(status.st_mode) != wanted:
-                    path.chmod(wanted)
+        for name in (*directories, *files):
+            path = f"{base}/{name}"
+            mode = os.lstat(path).st_mode
+            if stat.S_ISDIR(mode):
+                os.chmod(path, 0o755)  # noqa: PTH101, S103
+            elif stat.S_ISREG(mode) and stat.S_IMODE(mode) != normal_mode(mode):
+                os.chmod(path, normal_mode(mode))  # noqa: PTH101

@@ -91,6 +91,7 @@ def _derive(
     rows = lock_packages(source.lockfile, receipt.platform, receipt.groups)
     if store is None:
         raise CouldNotError("no place to unpack the artifacts", do="name one: --store DIR")
+    store.clean()
     try:
         with store.scratch() as work:
             built = build_tree(

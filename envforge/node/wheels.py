@@ -41,9 +41,8 @@ def install_wheels(placed: Sequence[PlacedWheel], tree: Path, site_packages: str
         row = wheel.row
         (wheels / row.filename).symlink_to(wheel.path.absolute())
         lines.append(f"{row.name}=={row.version} --hash=sha256:{row.sha256}\n")
-    requirements = work / "requirements.txt"
-    requirements.write_text("".join(lines), encoding="utf-8")
-    done = run(_uv_command(tree, wheels, requirements, work))
+    (work / "requirements.txt").write_text("".join(lines), encoding="utf-8")
+    done = run(_uv_command(tree, work))
     if done.returncode != 0:
         full = is_full(done.stderr)
         raise CouldNotError(
@@ -62,18 +61,19 @@ def install_wheels(placed: Sequence[PlacedWheel], tree: Path, site_packages: str
             )
 
 
-def _uv_command(tree: Path, wheels: Path, requirements: Path, work: Path) -> Command:
+def _uv_command(tree: Path, work: Path) -> Command:
     return Command(
         argv=(
             uv_executable(), "pip", "install",
             "--python", str(tree / "bin" / "python"),
             "--offline", "--no-index", "--no-deps", "--require-hashes", "--no-build",
-            "--find-links", str(wheels),
+            "--find-links", "wheels",
             "--link-mode", "hardlink",
             "--break-system-packages",
             "--no-config", "--no-python-downloads", "--no-progress", "--color", "never",
-            "--requirements", str(requirements),
+            "--requirements", "requirements.txt",
         ),
+        cwd=work,  # in an absolute path uv takes `#` and `,` for more than letters
         env={
             "UV_CACHE_DIR": str(work / "uv-cache"),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -96,6 +96,7 @@ def settle_wheels(rows: Sequence[LockedPackage], tree: Path, site_packages: Path
     :param site_packages: its site-packages.
     :param final: the path that it is linked for.
     """
+    rewritten: set[Path] = set()  # one command may stand in two RECORDs
     for info in _dist_infos(rows, site_packages):
         kept = []
         for entry in _read_record(info):
@@ -104,6 +105,8 @@ def settle_wheels(rows: Sequence[LockedPackage], tree: Path, site_packages: Path
                 path.unlink(missing_ok=True)
                 continue
             if path.parent == tree / "bin" and _rewrite_script(path, tree, final):
+                rewritten.add(path)
+            if path in rewritten:
                 content = path.read_bytes()
                 entry = [entry[0], _record_hash(content), str(len(content))]
             kept.append(entry)
