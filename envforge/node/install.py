@@ -21,7 +21,6 @@ from pathlib import Path
 import envforge
 from envforge.edges.scratch import disk_error
 from envforge.edges.store import Store
-from envforge.errors import InputError
 from envforge.formats import receipt_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import platform_of
@@ -40,11 +39,10 @@ __all__ = ["InstallOptions", "InstallResult", "host_platform", "install", "tool_
 class InstallOptions:
     """What may be chosen about an installation.
 
-    ``expect_lock`` is the sha256 that the lockfile must have; ``jobs`` the number of threads and processes.
+    ``jobs`` is the number of threads and processes.
     """
 
     groups: tuple[str, ...] = ("main",)
-    expect_lock: str | None = None
     jobs: int = 2
     dry_run: bool = False
 
@@ -95,7 +93,6 @@ def install(
     prefix = Prefix(path)
     prefix.check()
     platform = platform or host_platform()
-    _check_expected(source, options)
     rows = lock_packages(source.lockfile, platform, options.groups)
     generation = prefix.generation(_identity(rows, prefix.path, platform, source, options.groups))
     complete = _is_complete(generation)
@@ -134,18 +131,6 @@ def _is_complete(generation: Path) -> bool:
         return (generation / RECEIPT).stat().st_size > 0
     except OSError:
         return False
-
-
-def _check_expected(source: ArtifactSource, options: InstallOptions) -> None:
-    if options.expect_lock is None:
-        return
-    wanted = options.expect_lock.removeprefix("sha256:").lower()
-    if wanted != source.lockfile_sha256:
-        raise InputError(
-            f"the lockfile is not the expected one: its sha256 is {source.lockfile_sha256}",
-            at="--expect-lock",
-            do="ask for the right mirror, or check the digest that you were given",
-        )
 
 
 def _identity(
