@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from envforge.cli.app import run
-
 __all__ = ["main"]
 
 
@@ -16,7 +14,12 @@ def main() -> None:
     py-rattler's background threads can crash an interpreter that tears itself down (exit status 139 after
     all work is done), so the process ends at once when everything is written.
     """
-    code = run(sys.argv[1:])
+    try:
+        from envforge.cli.app import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while the first modules were still being imported
+        code = 130
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

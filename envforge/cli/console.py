@@ -86,7 +86,7 @@ def output_options(function: F) -> F:
 def print_result(console: Console, lines: Iterable[str], document: Mapping[str, Any]) -> None:
     """Print the result on stdout: as JSON with ``--json``, else as lines."""
     if console.json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(document, indent=2))  # ASCII: a file name need not be UTF-8
         return
     for line in lines:
         click.echo(line)

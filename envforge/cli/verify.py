@@ -54,7 +54,7 @@ def command(
     jobs = jobs or jobs_available()
     if path.is_file():
         raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
-    if (path / "manifest.json").is_file():
+    if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
         return _verify_mirror(console, path, strict=strict)
     proof = _Proof(against=against, lock=lock, stores=stores, jobs=jobs, expect=expect)
     return _verify_prefix(console, path, proof)

@@ -118,7 +118,16 @@ def abandoned(name: str, modified: float) -> bool:
 def scratch(parent: Path) -> Iterator[Path]:
     """A directory of one's own in ``parent``, which is made; gone afterwards, whatever happened."""
     make_directory(parent)
-    directory = Path(tempfile.mkdtemp(prefix=f".work-{owner_mark()}-", dir=parent))
+    try:
+        directory = Path(tempfile.mkdtemp(prefix=f".work-{owner_mark()}-", dir=parent))
+    except OSError as error:
+        if is_full(error):
+            raise disk_error(error, parent) from error
+        raise CouldNotError(
+            f"cannot make the directory: {error.strerror or error}",
+            at=str(parent),
+            do="choose a place that you may write to, such as --store DIR",
+        ) from error
     try:
         yield directory
     finally:

@@ -185,7 +185,7 @@ def test_a_proof_writes_to_its_own_store_alone(envforge: Shell, tmp_path: Path, 
         *proofs, no_store, no_prefix, read_only = run_all(envforge, calls)
         assert [proof.status for proof in proofs] == [0, 0, 0], proofs
         assert read_only.status == 0, read_only.err
-        no_store.assert_error(3, "Read-only")
+        no_store.assert_error(3, "cannot make the directory: Read-only", "--store DIR")
         no_prefix.assert_error(3, "cannot be written to")
         assert not list((tmp_path / "mine" / "tmp").iterdir())
     finally:
