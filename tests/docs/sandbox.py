@@ -43,7 +43,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _NEEDLESS = re.compile(
     r"include/|lib/python[^/]+/(?:encodings/(?!__init__|aliases|ascii|latin_1|utf_8\.|idna|cp437)"
-    r"|(?:__phello__|asyncio|concurrent|ctypes|curses|dbm|distutils|html|http|logging|multiprocessing|pydoc_data|sqlite3|tomllib"
+    r"|(?:__phello__|asyncio|concurrent|ctypes|curses|dbm|html|http|logging|multiprocessing|pydoc_data|sqlite3|tomllib"
     r"|unittest|venv|wsgiref|xml|xmlrpc|zoneinfo)/)"
 )
 _COMMENT = re.compile(r"<!-- *([a-z ]+?)(?:: *(.*?))? *-->")
