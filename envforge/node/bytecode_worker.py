@@ -33,7 +33,7 @@ def main(root, final):
                 content = file.read()
             code = packaged(cache, content)
             if code is None:
-                code = marshal.dumps(compiled(content, os.path.join(final, name)))
+                code = dumped(compiled(content, os.path.join(final, name)))
             write(cache, header(content) + code)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
             sys.stdout.buffer.write(line + b"\0")
@@ -69,6 +69,11 @@ def compiled(content, path):
 def header(content):
     """PEP 552: magic, flags 1 (hash-based, not checked), the source's hash."""
     return importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(content)
+
+
+def dumped(code):
+    """Without back references before Python 3.11: there they follow counts that differ from run to run."""
+    return marshal.dumps(code, 2 if sys.version_info < (3, 11) else marshal.version)
 
 
 def write(cache, data):
