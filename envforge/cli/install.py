@@ -10,7 +10,8 @@ from envforge.cli.console import Console, human_size, output_options, print_resu
 from envforge.cli.sources import open_source
 from envforge.edges.store import Store
 from envforge.node.bytecode import jobs_available
-from envforge.node.install import InstallOptions, InstallResult, host_platform, install
+from envforge.node.install import InstallOptions, InstallResult, install
+from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.settings import store_layers, use_log_file
 
@@ -33,6 +34,23 @@ __all__ = ["command"]
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), help="Threads and processes.  [default: what is allowed]"
 )
+@click.option(
+    "--keep",
+    type=click.IntRange(0, 1000),
+    metavar="N",
+    help="Generations to keep beside the new one.  [default: 1]",
+)
+@click.option(
+    "--python",
+    metavar="PYTHON",
+    help="For a lock of wheels alone: make a virtual environment of this Python.",
+)
+@click.option(
+    "--run-scripts",
+    multiple=True,
+    metavar="NAME",
+    help="Run the post-link script of this conda package; repeatable.  [default: none is run]",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing.")
 @output_options
 def command(
@@ -44,6 +62,9 @@ def command(
     groups: tuple[str, ...],
     stores: tuple[Path, ...],
     jobs: int | None,
+    keep: int | None,
+    python: str | None,
+    run_scripts: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -65,13 +86,17 @@ def command(
         source,
         lock=lock,
         store=store,
-        platform=host_platform(),
-        groups=chosen,
         reporter=console,
         expected=expect_lock,
-        fetch=not dry_run,
     )
-    options = InstallOptions(groups=chosen, jobs=jobs or jobs_available(), dry_run=dry_run)
+    options = InstallOptions(
+        groups=chosen,
+        jobs=jobs or jobs_available(),
+        dry_run=dry_run,
+        keep=keep,
+        python=None if python is None else ask_interpreter(python),
+        scripts=tuple(dict.fromkeys(run_scripts)),
+    )
     result = install(opened, prefix, store=store, options=options, reporter=console)
     _print(console, result, dry_run=dry_run)
     return 0
@@ -81,11 +106,15 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
     if not result.changed:
         lines = [f"{result.prefix} is what was asked for already ({result.generation.name})"]
     elif dry_run:
-        lines = [f"would install {result.packages} packages at {result.prefix}"]
+        lines = [
+            f"would install {result.packages} packages at {result.prefix}",
+            *([result.changes] if result.changes else []),
+        ]
     else:
         lines = [
             f"installed {result.packages} packages, {result.files} files, {human_size(result.bytes)}",
             f"{result.prefix} -> {result.generation.name}",
+            *([result.changes] if result.changes else []),
             f"next: envforge verify {result.prefix}",
         ]
     document = {
@@ -96,6 +125,8 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
         "files": result.files,
         "bytes": result.bytes,
         "lock": result.lock,
+        "changes": result.changes,
+        "removed": [path.name for path in result.removed],
         "dry_run": dry_run,
     }
     print_result(console, lines, document)

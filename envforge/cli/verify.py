@@ -110,8 +110,6 @@ def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
             proof.against,
             lock=proof.lock,
             store=store,
-            platform=receipt.platform,
-            groups=receipt.groups,
             reporter=console,
         )
     answer = verify_prefix(path, jobs=proof.jobs, reporter=console, against=source, store=store)

@@ -265,10 +265,12 @@ def _read_json(path: Path, filename: str) -> dict[str, Any]:
 # -- whether a tree is still what it was ---------------------------------------------------------------
 
 
-def first_altered(tree: Path, artifact: Path, filename: str) -> str | None:
+def first_altered(tree: Path, artifact: Path, filename: str, *, hashing: bool) -> str | None:
     """The first path of a stored tree that is not what the artifact says.
 
     :param artifact: the package under a name with its suffix; its own hash was checked.
+    :param hashing: also the content of files that are linked as they are; else that is left to whoever hashes
+        them anyway.  What an environment gets in another form (paths put in, bytecode) is hashed here.
     """
     info = conda_info_files(artifact, filename)
     for name, content in info.items():
@@ -285,7 +287,7 @@ def first_altered(tree: Path, artifact: Path, filename: str) -> str | None:
         name = entry["_path"]
         if (tree / name).is_symlink():
             links.append(entry)
-        elif _is_listed(tree, entry, executables):
+        elif _is_listed(tree, entry, executables, hashing=hashing):
             hashes[name] = entry.get("sha256")
         else:
             return str(name)
@@ -300,7 +302,7 @@ def _noted(tree: Path, kind: str) -> frozenset[str]:
         return frozenset()
 
 
-def _is_listed(tree: Path, entry: Mapping[str, Any], executables: frozenset[str]) -> bool:
+def _is_listed(tree: Path, entry: Mapping[str, Any], executables: frozenset[str], *, hashing: bool) -> bool:
     name = entry["_path"]
     path = tree / name
     try:
@@ -309,12 +311,12 @@ def _is_listed(tree: Path, entry: Mapping[str, Any], executables: frozenset[str]
         return entry.get("path_type") == "directory"
     if stat.S_ISDIR(status.st_mode):
         return entry.get("path_type") == "directory"
-    executable = bool(status.st_mode & stat.S_IXUSR)
-    return (
-        stat.S_ISREG(status.st_mode)
-        and executable == (name in executables)
-        and file_sha256(path) == entry.get("sha256")
-    )
+    if not stat.S_ISREG(status.st_mode) or bool(status.st_mode & stat.S_IXUSR) != (name in executables):
+        return False
+    if hashing or entry.get("prefix_placeholder") is not None or name.endswith(".pyc"):
+        return file_sha256(path) == entry.get("sha256")
+    # Without a hash nobody can find out later.
+    return isinstance(entry.get("sha256"), str)
 
 
 def _first_wrong_link(

@@ -13,7 +13,7 @@ from envforge.edges.hashing import file_sha256
 from envforge.errors import CouldNotError
 from envforge.model.receipt import FileRecord
 
-__all__ = ["RECEIPT", "scan", "settle_modes"]
+__all__ = ["RECEIPT", "file_record", "scan", "settle_modes"]
 
 RECEIPT = ".envforge/receipt.json"
 """The one file of a generation that the receipt cannot list: itself."""
@@ -90,6 +90,12 @@ def _record(
         owner=owner,
         how=how,
     )
+
+
+def file_record(tree: Path, name: str) -> FileRecord:
+    """One entry below ``tree`` as it is now."""
+    path = tree / name
+    return _record(tree, name, path.lstat(), {name: file_sha256(path)}, {})
 
 
 def settle_modes(tree: Path) -> None:

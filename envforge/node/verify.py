@@ -9,7 +9,7 @@ from envforge.edges.scratch import disk_error
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError, InputError
 from envforge.model.receipt import Difference, FileRecord, Receipt, compare
-from envforge.node.build import build_tree
+from envforge.node.build import Blueprint, Workshop, build_tree
 from envforge.node.receipts import read_receipt
 from envforge.node.scan import scan
 from envforge.node.sources import ArtifactSource, lock_packages
@@ -92,19 +92,13 @@ def _derive(
     if store is None:
         raise CouldNotError("no place to unpack the artifacts", do="name one: --store DIR")
     store.clean()
+    source.prepare(rows)
     try:
         with store.scratch() as work:
-            built = build_tree(
-                source,
-                rows,
-                platform=receipt.platform,
-                final=Path(receipt.generation),
-                work=work,
-                store=store,
-                jobs=jobs,
-                reporter=reporter,
-                mend=True,
+            plan = Blueprint(
+                source=source, rows=rows, platform=receipt.platform, final=Path(receipt.generation)
             )
-            return built.files
+            shop = Workshop(work=work, store=store, jobs=jobs, reporter=reporter, mend=True)
+            return build_tree(plan, shop).files
     except OSError as error:
         raise disk_error(error, store.root) from error
