@@ -25,6 +25,7 @@ _ASK = "do not install this wheel; ask its index"
 _RESERVED = (".envforge", "conda-meta", "pyvenv.cfg")
 _SCRIPTS = ("[console_scripts]", "[gui_scripts]")
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_VERSION = re.compile(r"[0-9A-Za-z.!+_-]+")
 _FUNCTION = re.compile(rf"({_NAME})\s*:\s*({_NAME})\s*(?:\[[^\]]*\])?")
 
 
@@ -69,6 +70,7 @@ def place_wheel(
     :param site_packages: relative to the prefix.
     :raises InputError: if one has no place, or would be outside the prefix.
     """
+    _check_identity(row, contents.info)
     members = {_place(name, contents.data, site_packages, row): name for name in contents.files}
     commands = {f"bin/{command}": point for command, point in _commands(contents.entry_points, row)}
     return PlacedWheel(
@@ -79,6 +81,28 @@ def place_wheel(
         members={place: name for place, name in members.items() if place not in commands},
         commands=commands,
     )
+
+
+def _check_identity(row: LockedPackage, info: str) -> None:
+    """Whether the wheel is of the project and version that the row says.
+
+    Versions have several spellings (PEP 440): it is their numbers that are compared.
+    """
+    name, _, version = info.removesuffix(".dist-info").partition("-")
+    same = canonical_name(name) == canonical_name(row.name) and _numbers(version) == _numbers(row.version)
+    if not same or not _VERSION.fullmatch(row.version):
+        raise InputError(
+            f"{row.name} {row.version} is locked as {row.filename}, which is another package",
+            at=f"package {row.name} ({row.manager}, {row.platform})",
+            do="lock again: envforge lock",
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    found = [int(digits) for digits in re.findall(r"[0-9]{1,40}", version)]
+    while found and found[-1] == 0:
+        found.pop()
+    return found
 
 
 def _place(name: str, data: str, site_packages: str, row: LockedPackage) -> str:
