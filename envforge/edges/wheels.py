@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from envforge.edges.archive import BROKEN_ZIP, checked_wheel, unreadable
+from envforge.edges.archive import BROKEN_ZIP, check_member, checked_wheel, unreadable
 from envforge.edges.extract import normal_mode
 from envforge.edges.hashing import file_sha256
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 
-__all__ = ["WheelContents", "first_altered_wheel_file", "read_wheel", "unpack_wheel"]
+__all__ = ["WheelContents", "first_altered_wheel_file", "read_wheel", "tree_hashes", "unpack_wheel"]
 
 _VERSION = re.compile(rb"^Wheel-Version:[ \t]*(\d+)\.\d+[ \t\r]*$", re.MULTILINE)
 _TEXT_LIMIT = 64 << 20
@@ -199,3 +199,14 @@ def first_altered_wheel_file(tree: Path, contents: WheelContents, *, hashing: bo
         if (hashing or name.startswith(scripts)) and file_sha256(tree / name) != digest:
             return name
     return None
+
+
+def tree_hashes(tree: Path) -> dict[str, str]:
+    """The sha256 that an unpacked wheel's own RECORD has of its files, by path; empty if it has none."""
+    hashes: dict[str, str] = {}
+    for record in tree.glob("*.dist-info/RECORD"):
+        for name, (text, _) in _rows(record.read_bytes(), record, tree.name).items():
+            digest = _hex(text)
+            if digest is not None:
+                hashes[check_member(name, at=str(record))] = digest
+    return hashes
