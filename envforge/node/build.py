@@ -276,7 +276,7 @@ class _Builder:
         hashes = {name: record.sha256 for name, record in files.items() if record.sha256 is not None}
         self._check({**records.expected(), **wheel_hashes(self.chosen)}, hashes, tree.owners)
         _check_bytecode(bytecode, hashes)
-        for name in records.write(hashes):
+        for name in records.write(tree.path, hashes):
             files[name] = file_record(tree.path, name)
         compiler = self._compiler(tree.path)
         if compiler is not None and not self.shop.mend:

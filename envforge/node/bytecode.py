@@ -29,6 +29,7 @@ __all__ = ["Bytecode", "Compiler", "jobs_available"]
 
 WORKER = Path(__file__).with_name("bytecode_worker.py")
 _LIST = "list.json"
+_WORTH_A_PROCESS = 40  # sources that take as long as starting one
 _POLICY = "1"
 """Part of the key; to be raised whenever :mod:`envforge.node.bytecode_worker` makes something else."""
 
@@ -97,7 +98,8 @@ class Bytecode:
         sources = _sources(tree, library)
         if store is not None:
             sources = done._take(tree, sources, artifacts, _Kept(store, compiler.key), linker)
-        shares = [share for share in (sources[start::jobs] for start in range(jobs)) if share]
+        processes = min(jobs, -(-len(sources) // _WORTH_A_PROCESS))
+        shares = [sources[start::processes] for start in range(processes)]
         if shares:
             with ThreadPoolExecutor(len(shares)) as pool:
                 for made in pool.map(lambda share: _compile(tree, compiler.python, share), shares):

@@ -20,18 +20,17 @@ class CondaRecords:
     """
 
     def __init__(self, tree: Path, packages: Sequence[ExtractedPackage]) -> None:
-        self._tree = tree
         by_stem = {package.stem: package for package in packages}
         paths = sorted((tree / "conda-meta").glob("*.json"))
-        self._records = {path: json.loads(path.read_bytes()) for path in paths}
-        self._packages = {path: by_stem[path.stem] for path in paths}
+        self._records = {f"conda-meta/{path.name}": json.loads(path.read_bytes()) for path in paths}
+        self._packages = {f"conda-meta/{path.name}": by_stem[path.stem] for path in paths}
 
     def owners(self) -> dict[str, tuple[str, str]]:
         """Who brought each path and how: ``path -> (owner, how)``."""
         owners: dict[str, tuple[str, str]] = {}
-        for path, record in self._records.items():
-            owner = f"conda:{self._packages[path].row.name}"
-            owners[f"conda-meta/{path.name}"] = (owner, "metadata")
+        for name, record in self._records.items():
+            owner = f"conda:{self._packages[name].row.name}"
+            owners[name] = (owner, "metadata")
             for entry in record["paths_data"]["paths"]:
                 owners[entry["_path"]] = (owner, _how(entry))
         return owners
@@ -42,25 +41,25 @@ class CondaRecords:
         A package that was unpacked just now, from what was hashed, is left out.
         """
         found: dict[str, str] = {}
-        for path, record in self._records.items():
-            if self._packages[path].fresh:
+        for name, record in self._records.items():
+            if self._packages[name].fresh:
                 continue
             for entry in record["paths_data"]["paths"]:
-                name = entry["_path"]
-                if name.endswith(".pyc"):  # which was held against the package before it was used
+                if entry["_path"].endswith(".pyc"):  # which was held against the package before it was used
                     continue
                 if _how(entry) == "packaged" and entry.get("path_type") == "hardlink" and entry.get("sha256"):
                     found[entry["_path"]] = entry["sha256"]
         return found
 
-    def write(self, hashes: Mapping[str, str]) -> list[str]:
+    def write(self, tree: Path, hashes: Mapping[str, str]) -> list[str]:
         """Write them anew: no cache paths, the lock's URLs, a fixed order, bytecode as it is now.
 
+        :param tree: where the environment lies by now.
         :param hashes: the sha256 of every file of the tree, by path.
         :returns: what was written, relative to the tree.
         """
-        for path, record in self._records.items():
-            row = self._packages[path].row
+        for name, record in self._records.items():
+            row = self._packages[name].row
             entries = record["paths_data"]["paths"]
             # In the order in which threads were done.
             entries.sort(key=lambda entry: entry["_path"])
@@ -74,13 +73,14 @@ class CondaRecords:
             for entry in entries:
                 if entry["_path"].endswith(".pyc") and entry["_path"] in hashes:
                     entry["sha256_in_prefix"] = hashes[entry["_path"]]
-            path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+            (tree / name).write_text(text, encoding="utf-8")
         if not self._records:
             return []
-        history = self._tree / "conda-meta" / "history"
+        history = tree / "conda-meta" / "history"
         history.write_text("", encoding="utf-8")
         history.chmod(0o644)
-        return [*(f"conda-meta/{path.name}" for path in self._records), "conda-meta/history"]
+        return [*self._records, "conda-meta/history"]
 
 
 def _how(entry: Mapping[str, Any]) -> str:
