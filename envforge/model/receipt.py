@@ -66,12 +66,17 @@ class Receipt:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One way in which a tree is not what it should be: ``changed``, ``missing`` or ``added``."""
+    """One way in which a tree is not what it should be: ``changed``, ``missing`` or ``added``.
+
+    ``unread`` is what cannot be read, so that nobody knows.  ``cause`` says by whom it came, where that is
+    known: ``pip installed requests 2.32.0 (was 2.31.0)``.
+    """
 
     kind: str
     path: str
     detail: str = ""
     owner: str = ""
+    cause: str = ""
 
 
 def compare(expected: Mapping[str, FileRecord], found: Mapping[str, FileRecord]) -> tuple[Difference, ...]:
