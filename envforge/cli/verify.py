@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from envforge.cli.console import Console, output_options, print_result
-from envforge.cli.sources import open_source
-from envforge.edges.store import Store
-from envforge.errors import AnswerNo, InputError
-from envforge.model.receipt import Difference
-from envforge.node.bytecode import jobs_available
-from envforge.settings import store_layers
+from envforge.cli.answers import Result, counted, print_answer, shown
+from envforge.cli.console import Console, output_options
+from envforge.errors import CouldNotError, InputError
+
+if TYPE_CHECKING:
+    from envforge.edges.store import Store
+    from envforge.model.receipt import Receipt
+    from envforge.node.sources import ArtifactSource
 
 __all__ = ["command"]
 
@@ -28,9 +29,13 @@ __all__ = ["command"]
 @click.option(
     "--store", "stores", multiple=True, type=click.Path(path_type=Path), help="Unpack here for --against."
 )
-@click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]")
+@click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Processes.  [default: what is allowed]")
 @click.option("--expect", metavar="sha256:HEX", help="Refuse any other receipt than this.")
-@click.option("--strict", is_flag=True, help="In a mirror, count files that are not its own as differences.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Count as differences, too: bytecode that programs left; a mirror's strays.",
+)
 @output_options
 def command(
     path: Path,
@@ -48,15 +53,19 @@ def command(
     """Hold every file of a prefix against its receipt, or of a mirror against its manifest.
 
     With --against, a prefix is also made again from the artifacts of the lock (a mirror, or a lockfile where
-    there is network) and compared file by file.  Exit status 1 if anything differs.
+    there is network) and compared file by file.  Exit status 1 if anything differs.  What pip, uv or conda
+    did later is said in a line each; --verbose names every file, and so does --json.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    jobs = jobs or jobs_available()
+    from envforge.node.bytecode import jobs_available
+
     if path.is_file():
         raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
     if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
         return _verify_mirror(console, path, strict=strict)
-    proof = _Proof(against=against, lock=lock, stores=stores, jobs=jobs, expect=expect)
+    proof = _Proof(
+        against=against, lock=lock, stores=stores, jobs=jobs or jobs_available(), expect=expect, strict=strict
+    )
     return _verify_prefix(console, path, proof)
 
 
@@ -72,82 +81,75 @@ def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:
             console.note(
                 f"{len(strays)} files are not the mirror's, such as {strays[0]}; --strict counts them"
             )
-    return _answer(console, path, len(manifest.files), differences, {"kind": "mirror"}, "its manifest")
+    result = Result(path=path, entries=len(manifest.files), differences=differences, what="its manifest")
+    print_answer(console, result, {"kind": "mirror"})
+    return 1 if differences else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Proof:
-    """What a prefix is to be held against, beside its receipt."""
+    """What a prefix is to be held against, beside its receipt, and how."""
 
     against: Path | None
     lock: str | None
     stores: tuple[Path, ...]
     jobs: int
     expect: str | None
+    strict: bool
 
 
 def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
-    from envforge.edges.hashing import file_sha256
-    from envforge.node.receipts import read_receipt
-    from envforge.node.scan import RECEIPT
     from envforge.node.verify import verify_prefix
 
-    tree, receipt = read_receipt(path)
-    digest = file_sha256(tree / RECEIPT)
-    if proof.expect is not None and proof.expect.removeprefix("sha256:").lower() != digest:
-        raise AnswerNo(
-            f"the receipt is not the expected one: its sha256 is {digest}",
-            at=str(tree / RECEIPT),
-            do="check the digest that you were given, or whether this is the prefix that was meant",
-        )
-    if str(tree) != receipt.generation and not Path(receipt.generation).is_dir():
-        console.note(f"it was linked for {receipt.generation} and does not work from {tree}")
-    source = store = None
-    if proof.against is not None:
-        root, lower = store_layers(proof.stores, tree.parent / "store")
-        store = Store(root, lower)
+    def open_against(tree: Path, receipt: Receipt) -> tuple[ArtifactSource, Store]:
+        from envforge.cli.sources import open_source
+        from envforge.edges.store import Store
+        from envforge.settings import store_layers
+
+        assert proof.against is not None  # noqa: S101
+        store = Store(*store_layers(proof.stores, tree.parent / "store"))
         source = open_source(
             proof.against,
             lock=proof.lock,
             store=store,
             reporter=console,
         )
-    answer = verify_prefix(path, jobs=proof.jobs, reporter=console, against=source, store=store)
+        return source, store
+
+    answer = verify_prefix(
+        path,
+        jobs=proof.jobs,
+        reporter=console,
+        expect=proof.expect,
+        strict=proof.strict,
+        against=None if proof.against is None else open_against,
+    )
+    made_for = answer.receipt.generation
+    if str(answer.tree) != made_for and not Path(made_for).is_dir():
+        console.note(f"it was linked for {shown(made_for)} and does not work from {answer.tree}")
+    if answer.unread and not answer.differences:
+        first = answer.unread[0]
+        raise CouldNotError(
+            f"there is no answer: {counted(len(answer.unread), 'entry', 'entries')} cannot be read"
+            f" ({first.detail})",
+            at=f"{answer.tree}/{shown(first.path)}",
+            do="ask again as somebody who may read it",
+        )
     document = {
         "kind": "prefix",
         "generation": str(answer.tree),
-        "receipt": f"sha256:{digest}",
+        "receipt": f"sha256:{answer.digest}",
         "lock": answer.receipt.lock,
         "against": answer.against,
+        "leftovers": answer.leftovers,
     }
-    what = "its receipt" if source is None else f"its receipt and the artifacts of {proof.against}"
-    return _answer(console, path, answer.files, answer.differences, document, what)
-
-
-def _answer(
-    console: Console,
-    path: Path,
-    files: int,
-    differences: Sequence[Difference],
-    document: Mapping[str, object],
-    what: str,
-) -> int:
-    lines = [f"{d.kind:<8} {d.path}" + (f"   ({d.detail})" if d.detail else "") for d in differences]
-    if differences:
-        counts = ", ".join(
-            f"{sum(d.kind == kind for d in differences)} {kind}"
-            for kind in ("changed", "missing", "added")
-            if any(d.kind == kind for d in differences)
-        )
-        lines.append(f"{path} is not equal to {what}: {counts}")
-    else:
-        lines.append(f"{path} is equal to {what}: {files} entries")
-    whole = {
-        "path": str(path),
-        "equal": not differences,
-        "entries": files,
-        "differences": [asdict(d) for d in differences],
-        **document,
-    }
-    print_result(console, lines, whole)
-    return 1 if differences else 0
+    what = "its receipt" if proof.against is None else f"its receipt and the artifacts of {proof.against}"
+    result = Result(
+        path=path,
+        entries=answer.files,
+        differences=answer.differences + answer.unread,
+        what=what,
+        leftovers=answer.leftovers,
+    )
+    print_answer(console, result, document)
+    return 1 if answer.differences else 0

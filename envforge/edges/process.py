@@ -17,7 +17,7 @@ from threading import Lock
 from envforge.errors import CouldNotError
 from envforge.model.urls import redacted
 
-__all__ = ["Command", "Completed", "run", "uv_executable"]
+__all__ = ["Command", "Completed", "Conversation", "run", "uv_executable"]
 
 _finding_uv = Lock()
 
@@ -59,6 +59,50 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+
+
+class Conversation:
+    """A program that answers: what it is asked and what it says are eight bytes of length and then the bytes.
+
+    :raises CouldNotError: if it cannot be started.
+    """
+
+    def __init__(self, command: Command) -> None:
+        self._name = command.argv[0]
+        try:
+            self._program = subprocess.Popen(
+                command.argv,
+                cwd=command.cwd,
+                env=command.environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise CouldNotError(f"cannot start {self._name}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """End the program, whatever it is doing."""
+        self._program.kill()
+        self._program.communicate()
+
+    def ask(self, question: bytes) -> bytes:
+        """Send ``question`` and wait for the answer.
+
+        :raises CouldNotError: if the program ended instead.
+        """
+        assert self._program.stdin is not None  # noqa: S101 - both are pipes
+        assert self._program.stdout is not None  # noqa: S101
+        try:
+            self._program.stdin.write(len(question).to_bytes(8, "little") + question)
+            self._program.stdin.flush()
+            size = int.from_bytes(self._program.stdout.read(8), "little")
+            answer = self._program.stdout.read(size)
+        except OSError as error:
+            raise CouldNotError(f"{self._name} ended early: {error.strerror or error}") from error
+        if not answer or len(answer) != size:
+            raise CouldNotError(f"{self._name} ended early")
+        return answer
 
 
 def run(command: Command, *, stdin: str = "", timeout: float | None = None) -> Completed:

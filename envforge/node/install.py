@@ -235,6 +235,8 @@ class _Installation:
             lockfile=lock.lockfile_sha256,
             tools=tool_versions(),
             packages=self.plan.rows,
+            python=None if self.plan.interpreter is None else self.plan.interpreter.executable,
+            scripts=self.plan.scripts,
             files=tuple(built.files[name] for name in sorted(built.files)),
         )
 
