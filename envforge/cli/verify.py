@@ -10,10 +10,10 @@ import click
 
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.sources import open_source
+from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
 from envforge.errors import AnswerNo, InputError
 from envforge.model.receipt import Difference
-from envforge.node.bytecode import jobs_available
 from envforge.settings import store_layers
 
 __all__ = ["command"]
@@ -51,7 +51,7 @@ def command(
     there is network) and compared file by file.  Exit status 1 if anything differs.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    jobs = jobs or jobs_available()
+    jobs = jobs or jobs_available(path)
     if path.is_file():
         raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
     if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():

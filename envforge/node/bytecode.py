@@ -10,6 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from envforge.edges.machine import jobs_available
 from envforge.edges.process import Command, run
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
@@ -17,14 +18,6 @@ from envforge.errors import CouldNotError
 __all__ = ["compile_sources", "jobs_available"]
 
 WORKER = Path(__file__).with_name("bytecode_worker.py")
-
-
-def jobs_available() -> int:
-    """How many processors this process may use (affinity, not what the machine has)."""
-    try:
-        return len(os.sched_getaffinity(0)) or 1
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def compile_sources(tree: Path, final: Path, library: str, python: str, *, jobs: int) -> tuple[str, ...]:
