@@ -8,10 +8,12 @@ import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
 from envforge.cli.sources import open_source
+from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
-from envforge.node.bytecode import jobs_available
+from envforge.model.profile import parse_profile
 from envforge.node.install import InstallOptions, InstallResult, host_platform, install
 from envforge.node.prefix import Prefix
+from envforge.node.preflight import CHECKS
 from envforge.settings import store_layers, use_log_file
 
 __all__ = ["command"]
@@ -33,6 +35,19 @@ __all__ = ["command"]
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), help="Threads and processes.  [default: what is allowed]"
 )
+@click.option(
+    "--profile",
+    metavar="TEXT",
+    help="Where it will run, if not here: 'linux-64 glibc=2.28 cuda=12.4 x86_64_v3'.",
+)
+@click.option(
+    "--ignore-check",
+    "ignored",
+    metavar="NAME",
+    multiple=True,
+    type=click.Choice(CHECKS),
+    help="Install although this check refuses; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing.")
 @output_options
 def command(
@@ -44,6 +59,8 @@ def command(
     groups: tuple[str, ...],
     stores: tuple[Path, ...],
     jobs: int | None,
+    profile: str | None,
+    ignored: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -71,7 +88,13 @@ def command(
         expected=expect_lock,
         fetch=not dry_run,
     )
-    options = InstallOptions(groups=chosen, jobs=jobs or jobs_available(), dry_run=dry_run)
+    options = InstallOptions(
+        groups=chosen,
+        jobs=jobs or jobs_available(place.path),
+        dry_run=dry_run,
+        ignored=frozenset(ignored),
+        profile=parse_profile(profile) if profile is not None else None,
+    )
     result = install(opened, prefix, store=store, options=options, reporter=console)
     _print(console, result, dry_run=dry_run)
     return 0
@@ -81,7 +104,12 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
     if not result.changed:
         lines = [f"{result.prefix} is what was asked for already ({result.generation.name})"]
     elif dry_run:
-        lines = [f"would install {result.packages} packages at {result.prefix}"]
+        lines = [
+            f"would install {result.packages} packages at {result.prefix}",
+            f"would write about {human_size(result.bytes)} in {result.files} files and directories",
+        ]
+        if result.unknown:
+            lines.append(f"{result.unknown} packages are not at hand, and not counted")
     else:
         lines = [
             f"installed {result.packages} packages, {result.files} files, {human_size(result.bytes)}",
@@ -96,6 +124,7 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
         "files": result.files,
         "bytes": result.bytes,
         "lock": result.lock,
+        "unknown": result.unknown,
         "dry_run": dry_run,
     }
     print_result(console, lines, document)

@@ -23,10 +23,11 @@ from envforge.edges.scratch import disk_error
 from envforge.edges.store import Store
 from envforge.formats import receipt_json
 from envforge.model.lockfile import LockedPackage
-from envforge.model.platforms import platform_of
+from envforge.model.platforms import Target, platform_of
 from envforge.model.receipt import FileRecord, Receipt
 from envforge.node.build import BuiltTree, build_tree
 from envforge.node.prefix import Prefix
+from envforge.node.preflight import check_before
 from envforge.node.receipts import read_receipt
 from envforge.node.scan import RECEIPT
 from envforge.node.sources import ArtifactSource, lock_packages
@@ -39,17 +40,24 @@ __all__ = ["InstallOptions", "InstallResult", "host_platform", "install", "tool_
 class InstallOptions:
     """What may be chosen about an installation.
 
-    ``jobs`` is the number of threads and processes.
+    ``jobs`` is the number of threads and processes.  ``ignored`` names checks that are not to refuse,
+    ``profile`` the nodes that the environment will run on, if not this machine.
     """
 
     groups: tuple[str, ...] = ("main",)
     jobs: int = 2
     dry_run: bool = False
+    ignored: frozenset[str] = frozenset()
+    profile: Target | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstallResult:
-    """What was done: ``changed`` is false where the prefix was already what was asked for."""
+    """What was done: ``changed`` is false where the prefix was already what was asked for.
+
+    Of a dry run, ``files`` and ``bytes`` are about what would be written, ``unknown`` the packages that this
+    leaves out because they are not at hand.
+    """
 
     prefix: Path
     generation: Path
@@ -57,6 +65,7 @@ class InstallResult:
     packages: int
     files: int = 0
     bytes: int = 0
+    unknown: int = 0
     lock: str = ""
 
 
@@ -103,6 +112,19 @@ def install(
         packages=len(rows),
         lock=source.lockfile.digest(),
     )
+    if not complete:
+        needs = check_before(
+            source,
+            rows,
+            final=generation,
+            store=store,
+            platform=platform,
+            reporter=reporter,
+            jobs=options.jobs,
+            profile=options.profile,
+            ignored=options.ignored,
+        )
+        result = replace(result, files=needs.total.files, bytes=needs.total.bytes, unknown=needs.unknown)
     if options.dry_run:
         return result
     prefix.clean()
@@ -119,7 +141,8 @@ def install(
     if files is None:
         files = read_receipt(generation)[1].files
     plain = [record for record in files if record.kind == "file"]
-    return replace(result, files=len(plain), bytes=sum(record.size or 0 for record in plain))
+    size = sum(record.size or 0 for record in plain)
+    return replace(result, files=len(plain), bytes=size, unknown=0)
 
 
 def _is_complete(generation: Path) -> bool:
