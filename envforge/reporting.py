@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-__all__ = ["Recorder", "Reporter"]
+__all__ = ["Progress", "Recorder", "Reporter", "human_size"]
 
 
 class Reporter:
@@ -59,3 +59,13 @@ class Recorder(Reporter):
 
     def detail(self, text: str) -> None:
         self.details.append(text)
+
+
+def human_size(size: int) -> str:
+    """A number of bytes for people: ``1.5 GB``; powers of ten, as disks and quotas are sold."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

@@ -16,6 +16,7 @@ import pytest
 from envforge.demo.channel import ChannelBuilder, DemoChannel, build_demo_channel
 from envforge.demo.index import DemoIndex, build_demo_index
 from envforge.demo.interpreter import host_platform
+from envforge.edges.machine import glibc_version
 
 KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "COVERAGE_PROCESS_START"}
 
@@ -130,8 +131,8 @@ class Journey:
         return self.directory / "environment.yml"
 
 
-GLIBC = ("--glibc", "2.36")
-"""The demonstration's Python is this machine's; 2.36 stands for whatever that has."""
+GLIBC = ("--glibc", glibc_version() or "2.36")
+"""The demonstration's Python is this machine's."""
 
 
 def specification(

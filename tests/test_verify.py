@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_a_receipt_that_was_changed_with_the_file_is_found_with_against(
 def test_another_lock_is_not_proof(envforge: Shell, prefix: Path, journey: Journey, tmp_path: Path) -> None:
     other = tmp_path / "other-lock.yml"
     text = journey.lockfile.read_text()
-    other.write_text(text.replace("__glibc=2.36", "__glibc=2.35"))
+    other.write_text(re.sub("__glibc=[0-9.]+", "__glibc=2.17", text))
     done = envforge("verify", prefix, "--against", other, status=None)
     done.assert_error(2, "another lock")
 

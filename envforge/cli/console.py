@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from envforge.reporting import Progress, Reporter
+from envforge.reporting import Progress, Reporter, human_size
 
 __all__ = [
     "Console",
@@ -115,16 +115,6 @@ def print_result(console: Console, lines: Iterable[str], document: Mapping[str, 
         return
     for line in lines:
         click.echo(line)
-
-
-def human_size(size: int) -> str:
-    """A number of bytes for people: ``1.5 GB``; powers of ten, as disks and quotas are sold."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def read_text(path: Path, *, limit: int = 512_000_000) -> str:

@@ -8,11 +8,13 @@ import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
 from envforge.cli.sources import open_source
+from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
-from envforge.node.bytecode import jobs_available
+from envforge.model.profile import parse_profile
 from envforge.node.install import InstallOptions, InstallResult, install
 from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
+from envforge.node.preflight import CHECKS
 from envforge.settings import store_layers, use_log_file
 
 __all__ = ["command"]
@@ -51,6 +53,19 @@ __all__ = ["command"]
     metavar="NAME",
     help="Run the post-link script of this conda package; repeatable.  [default: none is run]",
 )
+@click.option(
+    "--profile",
+    metavar="TEXT",
+    help="Where it will run, if not here: 'linux-64 glibc=2.28 cuda=12.4 x86_64_v3'.",
+)
+@click.option(
+    "--ignore-check",
+    "ignored",
+    metavar="NAME",
+    multiple=True,
+    type=click.Choice(CHECKS),
+    help="Install although this check refuses; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing.")
 @output_options
 def command(
@@ -65,6 +80,8 @@ def command(
     keep: int | None,
     python: str | None,
     run_scripts: tuple[str, ...],
+    profile: str | None,
+    ignored: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -91,11 +108,13 @@ def command(
     )
     options = InstallOptions(
         groups=chosen,
-        jobs=jobs or jobs_available(),
+        jobs=jobs or jobs_available(place.path),
         dry_run=dry_run,
         keep=keep,
         python=None if python is None else ask_interpreter(python),
         scripts=tuple(dict.fromkeys(run_scripts)),
+        ignored=frozenset(ignored),
+        profile=parse_profile(profile) if profile is not None else None,
     )
     result = install(opened, prefix, store=store, options=options, reporter=console)
     _print(console, result, dry_run=dry_run)
@@ -108,8 +127,11 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
     elif dry_run:
         lines = [
             f"would install {result.packages} packages at {result.prefix}",
+            f"would write about {human_size(result.bytes)} in {result.files} files and directories",
             *([result.changes] if result.changes else []),
         ]
+        if result.unknown:
+            lines.append(f"{result.unknown} packages are not at hand, and not counted")
     else:
         lines = [
             f"installed {result.packages} packages, {result.files} files, {human_size(result.bytes)}",
@@ -127,6 +149,7 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
         "lock": result.lock,
         "changes": result.changes,
         "removed": [path.name for path in result.removed],
+        "unknown": result.unknown,
         "dry_run": dry_run,
     }
     print_result(console, lines, document)

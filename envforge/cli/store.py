@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
+from envforge.edges.machine import jobs_available
 from envforge.edges.store import KINDS, Store
 from envforge.errors import InputError
-from envforge.node.bytecode import jobs_available
 from envforge.node.prefix import Prefix
 from envforge.node.upkeep import StoreEntry, altered, entries, prune, remove
 from envforge.settings import store_layers
@@ -162,7 +162,7 @@ def verified(
     """
     store = _opened(stores, prefix)
     found = [entry for layer in store.layers for entry in entries(layer)]
-    wrong = altered(found, jobs=jobs or jobs_available())
+    wrong = altered(found, jobs=jobs or jobs_available(store.root))
     removable = [one for one in wrong if one.entry.path.is_relative_to(store.root)] if removing else []
     for one in removable:
         remove(store, one.entry)

@@ -57,14 +57,19 @@ def command(
     did later is said in a line each; --verbose names every file, and so does --json.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    from envforge.node.bytecode import jobs_available
+    from envforge.edges.machine import jobs_available
 
     if path.is_file():
         raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
     if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
         return _verify_mirror(console, path, strict=strict)
     proof = _Proof(
-        against=against, lock=lock, stores=stores, jobs=jobs or jobs_available(), expect=expect, strict=strict
+        against=against,
+        lock=lock,
+        stores=stores,
+        jobs=jobs or jobs_available(path),
+        expect=expect,
+        strict=strict,
     )
     return _verify_prefix(console, path, proof)
 

@@ -35,7 +35,7 @@ from envforge.node.sources import ArtifactSource
 from envforge.node.wheels import Target, link_wheels, place_wheels, wheel_hashes, wheel_owners
 from envforge.reporting import Reporter
 
-__all__ = ["Blueprint", "BuiltTree", "Workshop", "build_tree"]
+__all__ = ["Blueprint", "BuiltTree", "Workshop", "build_tree", "bytecode_key"]
 
 Owners = dict[str, tuple[str, str]]
 
@@ -294,6 +294,15 @@ class _Builder:
         for owner in sorted(doubtful):
             row, stored = rows[owner]
             self.shop.store.confirm(stored, self.plan.source.artifact(row), row.filename, row.sha256 or "")
+
+
+def bytecode_key(plan: Blueprint) -> str | None:
+    """What the store knows the bytecode of an environment by; ``None`` where it has no Python."""
+    python = next((row for row in plan.of("conda") if row.name == "python"), None)
+    if plan.interpreter is None and python is None:
+        return None
+    identity = plan.interpreter.identity if plan.interpreter else python.sha256 if python else None
+    return Compiler(python=Path(), version="", identity=identity or "").key
 
 
 def _check_bytecode(bytecode: Bytecode, hashes: Mapping[str, str]) -> None:

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envforge.edges.linking import Linker
-from envforge.edges.machine import jobs_available
 from envforge.edges.process import Command, run
 from envforge.edges.scratch import is_full
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError
 
-__all__ = ["Bytecode", "Compiler", "jobs_available"]
+__all__ = ["Bytecode", "Compiler"]
 
 WORKER = Path(__file__).with_name("bytecode_worker.py")
 _LIST = "list.json"

@@ -22,9 +22,9 @@ from envforge.edges.scratch import discard, disk_error, write_beside
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError
 from envforge.formats import receipt_json
-from envforge.model.platforms import platform_of
+from envforge.model.platforms import Target, platform_of
 from envforge.model.receipt import Receipt
-from envforge.node.build import Blueprint, BuiltTree, Workshop, build_tree
+from envforge.node.build import Blueprint, BuiltTree, Workshop, build_tree, bytecode_key
 from envforge.node.history import (
     described_changes,
     installed_rows,
@@ -35,9 +35,11 @@ from envforge.node.history import (
     write_note,
 )
 from envforge.node.interpreter import Interpreter
+from envforge.node.needs import Needs
 from envforge.node.prefix import Prefix, is_complete
+from envforge.node.preflight import check_before
 from envforge.node.scan import RECEIPT
-from envforge.node.sources import ArtifactSource, lock_packages
+from envforge.node.sources import ArtifactSource, StoreSource, lock_packages
 from envforge.node.tags import PythonTags, check_tags
 from envforge.reporting import Reporter
 
@@ -56,6 +58,8 @@ class InstallOptions:
     ``jobs`` is the number of threads and processes; ``keep`` how many generations stay beside the current
     one, ``None`` for one; ``python`` the interpreter of a virtual environment; ``scripts`` the packages whose
     post-link scripts are run.  With ``anew`` a generation is made even if the same is there already.
+    ``ignored`` names checks that are not to refuse, ``profile`` the nodes that the environment will run on, if
+    not this machine.
     """
 
     groups: tuple[str, ...] = ("main",)
@@ -65,6 +69,8 @@ class InstallOptions:
     python: Interpreter | None = None
     scripts: tuple[str, ...] = ()
     anew: bool = False
+    ignored: frozenset[str] = frozenset()
+    profile: Target | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +78,8 @@ class InstallResult:
     """What was done: ``changed`` is false where the prefix was already what was asked for.
 
     ``changes`` says how the environment differs from the one before; ``removed`` are generations that were
-    not to be kept.
+    not to be kept.  Of a dry run, ``files`` and ``bytes`` are about what would be written, ``unknown`` the
+    packages that this leaves out because they are not at hand.
     """
 
     prefix: Path
@@ -81,6 +88,7 @@ class InstallResult:
     packages: int
     files: int = 0
     bytes: int = 0
+    unknown: int = 0
     lock: str = ""
     changes: str = ""
     removed: tuple[Path, ...] = ()
@@ -170,10 +178,15 @@ class _Installation:
         if result.changed and current is not None:
             changes = described_changes(installed_rows(prefix, current), self.plan.rows)
             result = replace(result, changes=changes)
+        if not options.dry_run:
+            # What killed runs have left takes room, too.
+            prefix.clean()
+            self.store.clean()
+        if not is_complete(generation):
+            needs = self._check(generation)
+            result = replace(result, files=needs.total.files, bytes=needs.total.bytes, unknown=needs.unknown)
         if options.dry_run:
             return result
-        prefix.clean()
-        self.store.clean()
         try:
             if not result.changed:
                 removed = () if options.keep is None else self._keep_only(options.keep)
@@ -183,14 +196,31 @@ class _Installation:
             raise disk_error(error, prefix.generations) from error
         note = read_note(prefix, generation)
         removed = self._keep_only(1 if options.keep is None else options.keep)
-        return replace(result, files=note.files, bytes=note.size, removed=removed)
+        return replace(result, files=note.files, bytes=note.size, unknown=0, removed=removed)
+
+    def _check(self, generation: Path) -> Needs:
+        """Refuse what cannot end well; returns what will be written."""
+        plan, options = self.plan, self.options
+        key = bytecode_key(plan)
+        return check_before(
+            plan.source,
+            plan.rows,
+            final=generation,
+            store=self.store,
+            platform=plan.platform,
+            reporter=self.reporter,
+            jobs=options.jobs,
+            profile=options.profile,
+            ignored=options.ignored,
+            compiled=lambda sha256: key is not None and self.store.bytecode(key, sha256) is not None,
+        )
 
     def _make_and_switch(self, generation: Path, changes: str) -> None:
         for _ in range(_TRIES):
             # A post-link script runs where the environment will be: nobody else may take that for damaged.
             with self.prefix.turn(seconds=3600) if self.plan.scripts else nullcontext():
                 if not is_complete(generation):
-                    self.plan.source.prepare(self.plan.rows)
+                    self._prepare(generation)
                     self._make(generation, changes)
             with self.prefix.turn():
                 if is_complete(generation):  # else somebody who keeps fewer has removed it
@@ -201,6 +231,12 @@ class _Installation:
             at=str(generation),
             do="see who else installs there: envforge history P",
         )
+
+    def _prepare(self, generation: Path) -> None:
+        """Have the artifacts at hand; what they need is known only then, if they had to be fetched."""
+        self.plan.source.prepare(self.plan.rows)
+        if isinstance(self.plan.source, StoreSource):
+            self._check(generation)
 
     def _make(self, generation: Path, changes: str) -> None:
         """Make the generation, unless somebody else does meanwhile."""

@@ -20,6 +20,7 @@ from envforge import errors
 from envforge.cli.app import cli
 from envforge.edges import process
 from envforge.model.receipt import FileRecord, Receipt
+from envforge.node import preflight
 from tests.docs.sandbox import PAGES, ROOT, Block, Outside, Sandbox, blocks, printed, runs, starts_with
 
 PACKAGE = Path(envforge.__file__).parent
@@ -243,6 +244,11 @@ def test_what_a_receipt_may_say_is_documented() -> None:
     documented = {name for row in rows for name in re.findall(r"`([\w-]+)`", " ".join(row))}
     assert set(re.findall(r"``([a-z-]+)``", str(FileRecord.__doc__))) <= documented
     assert {field.name for one in (FileRecord, Receipt) for field in dataclasses.fields(one)} <= documented
+
+
+def test_every_check_before_an_installation_is_documented() -> None:
+    rows = table(REFERENCE / "install-checks.md")
+    assert [row[0].strip("`") for row in rows if len(row) == 3] == list(preflight.CHECKS)
 
 
 # -- errors --------------------------------------------------------------------------------------------
