@@ -15,6 +15,7 @@ from envforge.edges.store import Store
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.receipt import FileRecord
+from envforge.node.activate import write_activation
 from envforge.node.bytecode import compile_sources
 from envforge.node.conda import (
     ExtractedPackage,
@@ -98,6 +99,7 @@ def build_tree(
         not_compiled = compile_sources(tree, final, library, python, jobs=jobs)
         settle_bytecode_records(tree)
     _leave_lock(tree, source)
+    write_activation(tree, final, name=source.lockfile.name, digest=source.lockfile.digest())
     settle_modes(tree)
     files = scan(tree, jobs=jobs)
     return BuiltTree(
