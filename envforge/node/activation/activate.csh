@@ -15,7 +15,7 @@ if ( $?CONDA_SHLVL ) then
     if ( "x$CONDA_SHLVL" =~ x[1-9] || "x$CONDA_SHLVL" =~ x[1-9][0-9] ) set _ENVFORGE_OLD_LEVEL = $CONDA_SHLVL
 endif
 if ( "x$_ENVFORGE_OLD_PREFIX" != x ) then
-    foreach _envforge_script ( "`sh -fc 'IFS=; LC_ALL=C ls -r $CONDA_PREFIX/etc/conda/deactivate.d 2>&-' | sed -n /[.]csh/p`" )
+    foreach _envforge_script ( "`sh -fc 'IFS=; LC_ALL=C ls -r "\$"CONDA_PREFIX/etc/conda/deactivate.d 2>/dev/null' | sed -n '/[.]csh/p'`" )
         set _envforge_script = $_ENVFORGE_OLD_PREFIX:q/etc/conda/deactivate.d/$_envforge_script:q
         if ( -f $_envforge_script:q ) source $_envforge_script:q
     end

@@ -27,7 +27,7 @@ if ( "x$_ENVFORGE_OLD_PREFIX" != x ) unsetenv CONDA_PREFIX_$_ENVFORGE_OLD_LEVEL
 unset _ENVFORGE_NEW_PATH _ENVFORGE_OLD_LEVEL _ENVFORGE_OLD_PATH _ENVFORGE_OLD_PROMPT
 rehash
 if ( "x$_ENVFORGE_OLD_PREFIX" != x ) then
-    foreach _envforge_script ( "`sh -fc 'IFS=; LC_ALL=C ls $CONDA_PREFIX/etc/conda/activate.d 2>&-' | sed -n /[.]csh/p`" )
+    foreach _envforge_script ( "`sh -fc 'IFS=; LC_ALL=C ls "\$"CONDA_PREFIX/etc/conda/activate.d 2>/dev/null' | sed -n '/[.]csh/p'`" )
         set _envforge_script = $_ENVFORGE_OLD_PREFIX:q/etc/conda/activate.d/$_envforge_script:q
         if ( -f $_envforge_script:q ) source $_envforge_script:q
     end
