@@ -27,12 +27,14 @@ if ( $?prompt && ! $?VIRTUAL_ENV_DISABLE_PROMPT ) then
     set prompt = '(@NAME@) '$prompt:q
 endif
 set _envforge_path = ()
+set _envforge_gone = @PREFIX@/bin
+if ( "x$_ENVFORGE_OLD_PREFIX" != x ) set _envforge_gone = $_ENVFORGE_OLD_PREFIX:q/bin
 foreach _envforge_entry ( $path:q )
-    if ( x$_envforge_entry:q == x$_ENVFORGE_OLD_PREFIX:q/bin || x$_envforge_entry:q == x@PREFIX@/bin ) continue
+    if ( x$_envforge_entry:q == x$_envforge_gone:q || x$_envforge_entry:q == x@PREFIX@/bin ) continue
     set _envforge_path = ( $_envforge_path:q $_envforge_entry:q )
 end
 set path = ( @PREFIX@/bin $_envforge_path:q )
-unset _envforge_path _envforge_entry
+unset _envforge_path _envforge_entry _envforge_gone
 if ( "x$_ENVFORGE_OLD_PREFIX" != x ) setenv CONDA_PREFIX_$_ENVFORGE_OLD_LEVEL $_ENVFORGE_OLD_PREFIX:q
 set _ENVFORGE_NEW_PATH = $PATH:q
 @ _envforge_level = $_ENVFORGE_OLD_LEVEL + 1

@@ -15,15 +15,15 @@ _envforge_calmly() {
     fi
     _envforge_flags=$-
     set +e +u
-    _envforge_pipefail=$(set +o | grep pipefail)
+    _envforge_pipefail=$(set +o | grep -e pipefail -e --default)
     "$@"
+    eval "$_envforge_pipefail"
     for _envforge_flag in a C f u x e; do
         case $_envforge_flags in
             *"$_envforge_flag"*) set "-$_envforge_flag" ;;
             *) set "+$_envforge_flag" ;;
         esac
     done
-    eval "$_envforge_pipefail"
     unset _envforge_flag _envforge_flags _envforge_pipefail
     return 0
 }
