@@ -111,6 +111,8 @@ def replace(command: Command) -> NoReturn:
         if hasattr(signal, ignored):
             signal.signal(getattr(signal, ignored), signal.SIG_DFL)
     try:
+        if not name:
+            raise FileNotFoundError(name)
         os.execvpe(name, command.argv, command.environment())  # noqa: S606 - no shell is wanted
     except (FileNotFoundError, NotADirectoryError) as error:
         what, do, status = f"no such command: {name}", "check its spelling, or name its path", 127

@@ -15,7 +15,7 @@ _envforge_calmly() {
     fi
     _envforge_flags=$-
     set +e +u
-    _envforge_pipefail=$(set +o | grep -e pipefail -e --default)
+    _envforge_pipefail=$(set +o | grep -e pipefail -e --default 2>/dev/null)
     "$@"
     eval "$_envforge_pipefail"
     for _envforge_flag in a C f u x e; do
