@@ -106,7 +106,8 @@ def test_a_list_that_somebody_wrote_does_no_harm(
         {"path": str(ours), "sha256": 5},
         {"path": 5}, "x", None, {}, {"path": ""},
     ]  # fmt: skip
-    for document in ({"envforge_made": 1, "made": entries}, {"made": {}}, [], 5, {"made": "x"}):
+    documents: list[object] = [{"envforge_made": 1, "made": entries}, {"made": {}}, [], 5, {"made": "x"}]
+    for document in documents:
         (generations / "made.json").write_text(json.dumps(document))
         assert forget(generations) == ()
     for content in (b"", b"\xff", b"[" * 100_000, b" " * 2_000_000):
