@@ -20,6 +20,10 @@ COMMANDS = {
     "mirror": "Download exactly what lockfiles name, as a channel and an index.",
     "install": "Make the environment of a mirror or lockfile at a prefix.",
     "verify": "Prove that a prefix or mirror is what was locked.",
+    "run": "Run one command in the environment of a prefix.",
+    "shell": "Start your shell in the environment of a prefix.",
+    "wrap": "Write small programs that start commands of a prefix in its environment.",
+    "kernel": "Make the Python of a prefix a Jupyter kernel.",
     "history": "List the generations of a prefix.",
     "rollback": "Point a prefix to an earlier generation.",
     "uninstall": "Remove a prefix and all of its generations.",
@@ -78,7 +82,8 @@ def cli() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return the exit status; never raises, whatever goes wrong."""
     command = f"envforge {argv[0]}" if argv and argv[0] in COMMANDS else "envforge"
-    as_json = "--json" in argv
+    own = argv[: argv.index("--")] if "--" in argv else argv  # after it come the words of another command
+    as_json = "--json" in own
     try:
         outcome = cli.main(args=list(argv), prog_name="envforge", standalone_mode=False)
     except EnvforgeError as error:

@@ -18,6 +18,7 @@ from envforge.errors import CouldNotError
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.receipt import FileRecord
+from envforge.node.activate import write_activation
 from envforge.node.bytecode import Bytecode, Compiler
 from envforge.node.conda import (
     ExtractedPackage,
@@ -127,7 +128,7 @@ class _Builder:
         records = CondaRecords(tree.path, self.packages)
         tree.owners = records.owners()
         self._link_wheels(tree)
-        self._leave_lock(tree.path)
+        self._leave_ours(tree.path)
         self._run_scripts(tree)
         bytecode = self._compile(tree)
         settle_modes(tree.path)
@@ -215,10 +216,11 @@ class _Builder:
         tree.clobbered += self.chosen.clashing
         tree.owners |= wheel_owners(self.wheels, tree.site_packages)
 
-    def _leave_lock(self, tree: Path) -> None:
+    def _leave_ours(self, tree: Path) -> None:
         source = self.plan.source
         text = lock_json.write(source.lockfile, source_sha256=source.lockfile_sha256)
         (_empty(tree / ".envforge") / "lock.json").write_text(text, encoding="utf-8")
+        write_activation(tree, self.plan.final, name=source.lockfile.name, digest=source.lockfile.digest())
 
     def _run_scripts(self, tree: _Tree) -> None:
         if not self.plan.scripts:
