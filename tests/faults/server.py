@@ -118,11 +118,15 @@ def become_traced() -> None:
 
 @dataclass
 class Fault:
-    """What happens at the ``at``-th call: killed, or an error. ``calls`` is what was seen so far."""
+    """What happens at the ``at``-th call: killed, or an error.
+
+    ``denied`` are calls that fail each time, with their errors; ``calls`` is what was seen so far.
+    """
 
     at: int | None
     error: int | None
     kept: str
+    denied: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     struck: bool = False
 
@@ -163,10 +167,14 @@ def stop(pid: int, fault: Fault) -> bool:
     except ProcessLookupError:
         return False
     number, *arguments = struct.unpack_from("=7Q", info, 24)
-    where = place(pid, NAMES.get(number, str(number)), arguments)
+    name = NAMES.get(number, str(number))
+    where = place(pid, name, arguments)
     if not where.startswith(fault.kept):
         return False
-    fault.calls.append(f"{NAMES.get(number, number)} {where}")
+    fault.calls.append(f"{name} {where}")
+    if name in fault.denied:
+        fail(pid, fault.denied[name])
+        return False
     if fault.struck or fault.at is None or len(fault.calls) != fault.at:
         return False
     fault.struck = True
@@ -218,12 +226,17 @@ def fail(pid: int, error: int) -> None:
 
 
 def answer(request: dict[str, Any], run: Callable[[list[str]], int]) -> dict[str, Any]:
-    """Run one command line: ``argv``, and with ``trace`` under the tracer (``at``, ``error``, ``kept``)."""
+    """Run one command line: ``argv``, and with ``trace`` under the tracer (``at``, ``error``, ``deny``, ``kept``)."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
             in_child(request, run, out, err)
-        fault = Fault(at=request.get("at"), error=request.get("error"), kept=request.get("kept", "/"))
+        fault = Fault(
+            at=request.get("at"),
+            error=request.get("error"),
+            kept=request.get("kept", "/"),
+            denied=request.get("deny", {}),
+        )
         status = trace(child, fault) if request.get("trace") else os.waitpid(child, 0)[1]
         for stream in (out, err):
             stream.seek(0)
