@@ -226,7 +226,7 @@ def fail(pid: int, error: int) -> None:
 
 
 def answer(request: dict[str, Any], run: Callable[[list[str]], int]) -> dict[str, Any]:
-    """Run one command line: ``argv``, and with ``trace`` under the tracer (``at``, ``error``, ``deny``, ``kept``)."""
+    """Run one command line, ``argv``; with ``trace`` as ``at``, ``error``, ``deny`` and ``kept`` say."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
