@@ -137,10 +137,8 @@ def test_the_prefix_on_an_overlay_and_the_store_below_it(place: Path) -> None:
         for name in ("lower", "upper", "work", "seen"):
             (memory / name).mkdir()
         store = ("--store", memory / "lower" / "store")
-        assert (
-            start("install", source, "--prefix", memory / "lower" / "old", *store, home=place).end().status
-            == 0
-        )
+        words: tuple[object, ...] = ("install", source, "--prefix")
+        assert start(*words, memory / "lower" / "old", *store, home=place).end().status == 0
         before = snapshot(memory / "lower")
         options = ",".join(f"{name}dir={memory / name}" for name in ("lower", "upper", "work"))
         with mounted("-t", "overlay", "-o", options, "overlay", at=memory / "seen") as seen:
@@ -150,10 +148,8 @@ def test_the_prefix_on_an_overlay_and_the_store_below_it(place: Path) -> None:
                 assert done.status == 0, done
                 verified = start("verify", prefix, "--against", source, *more, home=place).end()
                 assert verified.status == 0, verified
-            newer = mirror(place / "newer", *small("2"))
-            done = start(
-                "install", newer, "--prefix", seen / "p2", "--store", seen / "store", home=place
-            ).end()
+            words = ("install", mirror(place / "newer", *small("2")), "--prefix", seen / "p2")
+            done = start(*words, "--store", seen / "store", home=place).end()
             assert done.status == 0, done
             assert start("verify", seen / "p2", home=place).end().status == 0
             assert left_over(seen) == []
