@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,9 @@ _ASK = "do not use this package; ask its channel"
 # What an environment has that no package may bring: records of conda's, of ours, and where losers are put.
 _RESERVED = (".envforge", "__clobbers__", "CACHEDIR.TAG", "conda-meta")
 _ALLOWED = ("conda-meta/pinned", "conda-meta/frozen")
+# Errors for which no package is to blame: EIO, ENOMEM, EACCES, ENFILE, EMFILE, EROFS, ENOTCONN, ETIMEDOUT,
+# ESTALE, EREMOTEIO.
+_REFUSED = re.compile(r"os error (5|12|13|23|24|30|107|110|116|121)\b")
 
 
 def normal_mode(mode: int) -> int:
@@ -105,6 +109,13 @@ def _not_extracted(artifact: Path, filename: str, error: Exception) -> InputErro
             f"there is no room to unpack {filename}",
             at=str(artifact),
             do="df -h . ; df -i . ; quota   # space, inodes, quota?",
+            story=story,
+        )
+    if _REFUSED.search(story):
+        return CouldNotError(
+            f"the disk refused to unpack {filename}: {story.splitlines()[-1]}",
+            at=str(artifact),
+            do="the same command again; if it fails again, ask who keeps this file system",
             story=story,
         )
     return InputError(
