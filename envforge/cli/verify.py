@@ -106,7 +106,7 @@ class _Proof:
 def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
     from envforge.node.verify import verify_prefix
 
-    def open_against(tree: Path, receipt: Receipt) -> tuple[ArtifactSource, Store]:
+    def open_against(tree: Path, _: Receipt) -> tuple[ArtifactSource, Store]:
         from envforge.cli.sources import open_source
         from envforge.edges.store import Store
         from envforge.settings import store_layers

@@ -58,8 +58,8 @@ class InstallOptions:
     ``jobs`` is the number of threads and processes; ``keep`` how many generations stay beside the current
     one, ``None`` for one; ``python`` the interpreter of a virtual environment; ``scripts`` the packages whose
     post-link scripts are run.  With ``anew`` a generation is made even if the same is there already.
-    ``ignored`` names checks that are not to refuse, ``profile`` the nodes that the environment will run on, if
-    not this machine.
+    ``ignored`` names checks that are not to refuse, ``profile`` the nodes that the environment will run on,
+    if not this machine.
     """
 
     groups: tuple[str, ...] = ("main",)
