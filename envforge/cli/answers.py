@@ -19,13 +19,17 @@ _MOST = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What was found at ``path``: so many entries, and how they differ from ``what``."""
+    """What was found at ``path``: so many entries, and how they differ from ``what``.
+
+    ``repaired`` is the generation that was made because of it.
+    """
 
     path: Path
     entries: int
     differences: Sequence[Difference]
     what: str
     leftovers: int = 0
+    repaired: Path | None = None
 
 
 def print_answer(console: Console, result: Result, document: Mapping[str, object]) -> None:
@@ -37,6 +41,7 @@ def print_answer(console: Console, result: Result, document: Mapping[str, object
         "entries": result.entries,
         "differences": [asdict(difference) for difference in result.differences],
         "causes": [{"cause": cause, **counts} for cause, counts in causes.items()],
+        "repaired": None if result.repaired is None else str(result.repaired),
         **document,
     }
     print_result(console, _lines(result, causes, verbose=console.verbose), whole)
@@ -58,6 +63,8 @@ def _lines(result: Result, causes: Mapping[str, Counter[str]], *, verbose: bool)
     if result.differences:
         kinds = _counts(Counter(difference.kind for difference in result.differences))
         yield f"{result.path} is not equal to {result.what}: {kinds}"
+        if result.repaired is not None:
+            yield f"made anew: {result.path} -> {result.repaired.name}"
     else:
         yield f"{result.path} is equal to {result.what}: {result.entries} entries"
 

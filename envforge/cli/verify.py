@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ import click
 from envforge.cli.answers import Result, counted, print_answer, shown
 from envforge.cli.console import Console, output_options
 from envforge.errors import CouldNotError, InputError
+from envforge.model.receipt import Difference, Receipt
 
 if TYPE_CHECKING:
     from envforge.edges.store import Store
-    from envforge.model.receipt import Receipt
     from envforge.node.sources import ArtifactSource
 
 __all__ = ["command"]
@@ -28,6 +28,12 @@ __all__ = ["command"]
 @click.option("--lock", metavar="NAME|FILE", help="Which lock of the --against mirror, or a lockfile.")
 @click.option(
     "--store", "stores", multiple=True, type=click.Path(path_type=Path), help="Unpack here for --against."
+)
+@click.option(
+    "--repair",
+    type=click.Path(path_type=Path),
+    metavar="SOURCE",
+    help="If anything differs, make the environment anew from this mirror or lockfile.",
 )
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Processes.  [default: what is allowed]")
 @click.option("--expect", metavar="sha256:HEX", help="Refuse any other receipt than this.")
@@ -43,6 +49,7 @@ def command(
     against: Path | None,
     lock: str | None,
     stores: tuple[Path, ...],
+    repair: Path | None,
     jobs: int | None,
     expect: str | None,
     strict: bool,
@@ -55,6 +62,9 @@ def command(
     With --against, a prefix is also made again from the artifacts of the lock (a mirror, or a lockfile where
     there is network) and compared file by file.  Exit status 1 if anything differs.  What pip, uv or conda
     did later is said in a line each; --verbose names every file, and so does --json.
+
+    With --repair, what differs is not mended: another generation is made of the same lock, and the prefix
+    pointed to it.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     from envforge.edges.machine import jobs_available
@@ -70,6 +80,7 @@ def command(
         jobs=jobs or jobs_available(path),
         expect=expect,
         strict=strict,
+        repair=repair,
     )
     return _verify_prefix(console, path, proof)
 
@@ -101,34 +112,44 @@ class _Proof:
     jobs: int
     expect: str | None
     strict: bool
+    repair: Path | None
+
+
+def _opened(
+    console: Console, source: Path, proof: _Proof, tree: Path, *, heal: bool = False
+) -> tuple[ArtifactSource, Store]:
+    from envforge.cli.sources import open_source
+    from envforge.edges.store import Store
+    from envforge.settings import store_layers
+
+    root, lower = store_layers(proof.stores, tree.parent / "store")
+    store = Store(root, lower, heal=heal)
+    return open_source(source, lock=proof.lock, store=store, reporter=console), store
 
 
 def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
+    from envforge.node.scan import RECEIPT
     from envforge.node.verify import verify_prefix
 
-    def open_against(tree: Path, _: Receipt) -> tuple[ArtifactSource, Store]:
-        from envforge.cli.sources import open_source
-        from envforge.edges.store import Store
-        from envforge.settings import store_layers
-
-        assert proof.against is not None  # noqa: S101
-        store = Store(*store_layers(proof.stores, tree.parent / "store"))
-        source = open_source(
-            proof.against,
-            lock=proof.lock,
-            store=store,
+    against = proof.against
+    try:
+        answer = verify_prefix(
+            path,
+            jobs=proof.jobs,
             reporter=console,
+            expect=proof.expect,
+            strict=proof.strict,
+            against=None if against is None else lambda tree, _: _opened(console, against, proof, tree),
         )
-        return source, store
-
-    answer = verify_prefix(
-        path,
-        jobs=proof.jobs,
-        reporter=console,
-        expect=proof.expect,
-        strict=proof.strict,
-        against=None if proof.against is None else open_against,
-    )
+    except InputError as error:
+        if proof.repair is None or not (path / ".envforge").is_dir():
+            raise
+        console.note(f"the receipt cannot be used: {error.what}")
+        damage = Difference(kind="changed", path=RECEIPT, detail="cannot be used")
+        result = Result(path=path, entries=0, differences=(damage,), what="any receipt")
+        repaired = _repair(console, path, proof, None)
+        print_answer(console, replace(result, repaired=repaired), {"kind": "prefix"})
+        return 0
     made_for = answer.receipt.generation
     if str(answer.tree) != made_for and not Path(made_for).is_dir():
         console.note(f"it was linked for {shown(made_for)} and does not work from {answer.tree}")
@@ -140,7 +161,7 @@ def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
             at=f"{answer.tree}/{shown(first.path)}",
             do="ask again as somebody who may read it",
         )
-    document = {
+    document: dict[str, object] = {
         "kind": "prefix",
         "generation": str(answer.tree),
         "receipt": f"sha256:{answer.digest}",
@@ -148,13 +169,23 @@ def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
         "against": answer.against,
         "leftovers": answer.leftovers,
     }
-    what = "its receipt" if proof.against is None else f"its receipt and the artifacts of {proof.against}"
     result = Result(
         path=path,
         entries=answer.files,
         differences=answer.differences + answer.unread,
-        what=what,
+        what="its receipt" if against is None else f"its receipt and the artifacts of {against}",
         leftovers=answer.leftovers,
     )
+    if proof.repair is not None and answer.differences:
+        result = replace(result, repaired=_repair(console, path, proof, answer.receipt))
     print_answer(console, result, document)
-    return 1 if answer.differences else 0
+    return 1 if answer.differences and result.repaired is None else 0
+
+
+def _repair(console: Console, path: Path, proof: _Proof, receipt: Receipt | None) -> Path:
+    """Make the environment anew; returns its generation."""
+    from envforge.node.repair import repair
+
+    assert proof.repair is not None  # noqa: S101
+    source, store = _opened(console, proof.repair, proof, path.resolve(), heal=True)
+    return repair(path, receipt, source, store=store, jobs=proof.jobs, reporter=console).generation

@@ -84,7 +84,10 @@ def write_beside(path: Path, text: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory tree, also one with read-only directories; nothing happens if it is not there."""
+    """Remove a directory tree, also one with read-only directories, or a file; nothing if it is not there."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
 
     def again(function: Callable[..., Any], name: str, _: object) -> None:
         if isinstance(_, FileNotFoundError) or (isinstance(_, tuple) and _[0] is FileNotFoundError):

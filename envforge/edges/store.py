@@ -117,8 +117,7 @@ class Store:
             return StoredTree(path=_unpack(artifact, filename, sha256, directory), fresh=True)
         if not self.heal:
             raise _altered(existing, filename, altered)
-        if existing.is_relative_to(self.root):
-            discard(existing, self.root / "tmp")
+        self.drop(existing)
         return self._add_tree(artifact, filename, sha256)
 
     def confirm(self, tree: Path, artifact: Path, filename: str, sha256: str) -> None:
@@ -161,6 +160,15 @@ class Store:
             self._make(final.parent)
             with suppress(OSError):
                 fresh.rename(final)
+
+    def drop(self, path: Path) -> None:
+        """Take an entry out of the layer that is written to; in another one it stays.
+
+        :raises OSError: if that is not permitted.
+        """
+        if path.is_relative_to(self.root):
+            with suppress(FileNotFoundError):  # somebody else was faster
+                discard(path, self._make(self.root / "tmp"))
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A directory of one's own on the store's file system, removed afterwards."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from envforge.edges.hashing import file_sha256
 from envforge.edges.linking import Linker
 from envforge.edges.process import Command, run
 from envforge.edges.scratch import is_full
@@ -177,7 +178,11 @@ class _Kept:
             return ()
         if artifact not in self._listed:
             directory = self._store.bytecode(self._key, artifact)
-            self._listed[artifact] = {} if directory is None else _read_list(directory)
+            listed = {} if directory is None else _read_list(directory)
+            if directory is not None and self._store.heal and not _intact(listed):
+                self._store.drop(directory)
+                listed = {}
+            self._listed[artifact] = listed
         return self._listed[artifact].get(source, ())
 
 
@@ -188,6 +193,13 @@ def _read_list(directory: Path) -> dict[str, _KeptFile | None]:
         return {source: _kept_file(directory, source, entry) for source, entry in listed.items()}
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _intact(listed: Mapping[str, _KeptFile | None]) -> bool:
+    try:
+        return all(kept is None or file_sha256(kept.file) == kept.sha256 for kept in listed.values())
+    except CouldNotError:
+        return False
 
 
 def _kept_file(directory: Path, source: str, entry: list[str] | None) -> _KeptFile | None:

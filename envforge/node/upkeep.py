@@ -14,7 +14,7 @@ from pathlib import Path
 
 from envforge.edges.extract import package_paths
 from envforge.edges.hashing import file_sha256
-from envforge.edges.scratch import discard, disk_error
+from envforge.edges.scratch import disk_error
 from envforge.edges.store import KINDS, Store
 from envforge.edges.wheels import tree_hashes
 from envforge.errors import CouldNotError, EnvforgeError
@@ -124,11 +124,7 @@ def remove(store: Store, entry: StoreEntry) -> None:
     :raises CouldNotError: if that is not permitted.
     """
     try:
-        (store.root / "tmp").mkdir(exist_ok=True)
-        if entry.path.is_dir():
-            discard(entry.path, store.root / "tmp")
-        else:
-            entry.path.unlink(missing_ok=True)
+        store.drop(entry.path)
     except FileNotFoundError:  # somebody else was faster
         return
     except OSError as error:
