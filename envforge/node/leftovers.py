@@ -1,9 +1,10 @@
 """What running programs leave in an environment: bytecode beside a source that is what it was.
 
 ``install`` compiles what it can, so that there is little to leave: another optimisation level, another
-Python, a test that pytest rewrote.  The rule is narrow: a new file ``D/__pycache__/NAME.….pyc`` that names the
-size of ``D/NAME.py``, where that is in the receipt and unchanged.  Python takes it only while size and time of
-the source are what it says; bytecode that is believed without a look at the source no running program writes.
+Python, a test that pytest rewrote.  The rule is narrow: a new file ``D/__pycache__/NAME.….pyc`` that names
+the size of ``D/NAME.py``, where that is in the receipt and unchanged.  Python takes it only while size and
+time of the source are what it says; bytecode that is believed without a look at the source no running program
+writes.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -I -S -B scan_worker.py ROOT
 
 Hashing small files is bound by the interpreter, and threads share one.  A message is eight bytes of length
-and then fields with a NUL between them.  The question: how many bytes to read, then the items: ``dPATH`` for a
-directory with all below it, ``fPATH`` for a file.  The answer: path and state of each entry in turn, and
+and then fields with a NUL between them.  The question: how many bytes to read, then the items: ``dPATH`` for
+a directory with all below it, ``fPATH`` for a file.  The answer: path and state of each entry in turn, and
 after two NULs the items that are left.  It ends with its standard input.
 
 A state: ``f644 SIZE SHA256``, ``d755``, ``lTARGET``, ``s600`` (a socket, a pipe, a device), or

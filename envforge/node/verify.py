@@ -29,8 +29,8 @@ class Verification:
     """The answer: no differences means yes, unless entries are ``unread``: then nobody knows.
 
     ``digest`` is the sha256 of the receipt.  ``leftovers`` counts the bytecode that programs left, which is
-    no difference unless ``verify`` was strict.  ``against`` is the digest of the lock whose artifacts the files
-    were derived from again, if they were.
+    no difference unless ``verify`` was strict.  ``against`` is the digest of the lock whose artifacts the
+    files were derived from again, if they were.
     """
 
     tree: Path
