@@ -199,7 +199,7 @@ def test_hostile_records_claim_nothing(envforge: Shell, prefix: Path) -> None:
     for name, content in HOSTILE.items():
         info = site / f"{name}-1.dist-info"
         info.mkdir()
-        (info / "RECORD").write_bytes(f"{name}-1.dist-info/INSTALLER,,\n".encode() + content)
+        (info / "RECORD").write_bytes(f"{name}-1.dist-info/RECORD,,\n".encode() + content)
         (info / "INSTALLER").write_bytes(b"\x1b[2Jpip\n" if name == "paths" else b"p" * 10_000)
     for name in ("pipe", "link", "directory"):
         (site / f"{name}-1.dist-info").mkdir()
