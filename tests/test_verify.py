@@ -158,3 +158,81 @@ def test_the_receipt_can_be_expected(envforge: Shell, prefix: Path, journey: Jou
 def test_a_copy_elsewhere_is_said_to_be_one(envforge: Shell, prefix: Path, tmp_path: Path) -> None:
     shutil.move(prefix.resolve(), tmp_path / "copy")
     assert "linked for" in envforge("verify", tmp_path / "copy").err
+
+
+def test_a_prefix_is_verified_by_any_of_its_names(envforge: Shell, prefix: Path, tmp_path: Path) -> None:
+    generation = prefix.resolve()
+    for name in (f"{prefix}/", f"{generation}/", "../p", "../work/../p/."):
+        assert "is equal" in envforge("verify", name).out, name
+    other = tmp_path / "other"
+    other.symlink_to(prefix)
+    assert envforge("verify", other, "--json").json["generation"] == str(generation)
+    wrong = envforge("verify", prefix / "lib", status=None)
+    wrong.assert_error(2, "no receipt", f"name the whole environment: {generation}")
+    wrong = envforge("verify", generation.parent, status=None)
+    wrong.assert_error(2, "no receipt", f"name the prefix: {prefix}")
+    shutil.rmtree(generation)
+    envforge("verify", prefix, status=None).assert_error(2, "points to a generation that is not there")
+
+
+def test_many_differences_are_not_a_thousand_lines(envforge: Shell, prefix: Path) -> None:
+    for number in range(60):
+        (prefix / f"new{number:02}").touch()
+    (prefix / "odd \x1b[2J \udcff").touch()
+    text = envforge("verify", prefix, status=1).out
+    lines = text.splitlines()
+    assert len(lines) == 42
+    assert lines[40] == "and 21 more; --verbose names them all"
+    assert lines[41].endswith("is not equal to its receipt: 61 added")
+    verbose = envforge("verify", prefix, "--verbose", status=1).out
+    assert verbose.count("\n") == 62
+    assert "added    odd \\x1b[2J \\udcff\n" in verbose
+    names = [d["path"] for d in envforge("verify", prefix, "--json", status=1).json["differences"]]
+    assert len(names) == 61
+    assert "odd \x1b[2J \udcff" in names
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root reads everything")
+def test_what_cannot_be_read_is_no_answer(envforge: Shell, prefix: Path) -> None:
+    powerless = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    file, lib, receipt = prefix / "etc/greet.conf", prefix / "lib", prefix / ".envforge/receipt.json"
+    document = json.loads(receipt.read_text())
+    for record in document["files"]:  # as if they had been installed with these modes
+        if record["path"] in ("etc/greet.conf", "lib"):
+            record["mode"] = "0000"
+    spoil(receipt, json.dumps(document).encode())
+    file.chmod(0)
+    lib.chmod(0)
+    try:
+        done = envforge("verify", prefix, before=powerless, status=None)
+        done.assert_error(3, "there is no answer", "cannot be read (Permission denied)", "etc/greet.conf")
+        (prefix / "new").touch()  # whatever the rest is, it is not equal
+        done = envforge("verify", prefix, "--json", before=powerless, status=1)
+        kinds = {d["path"]: d["kind"] for d in done.json["differences"]}
+        assert kinds["new"] == "added"
+        assert kinds["etc/greet.conf"] == kinds["lib"] == "unread"
+        assert set(kinds.values()) == {"added", "unread"}
+        file.chmod(0o200)  # a mode is seen without reading
+        done = envforge("verify", prefix, "--json", before=powerless, status=1)
+        details = {d["path"]: d["detail"] for d in done.json["differences"]}
+        assert details["etc/greet.conf"] == "mode 200 instead of 0"
+    finally:
+        lib.chmod(0o755)
+
+
+def test_a_receipt_that_names_other_packages_is_found_with_against(
+    envforge: Shell, prefix: Path, journey: Journey
+) -> None:
+    file = prefix / ".envforge" / "receipt.json"
+    document = json.loads(file.read_text())
+    gone = document["packages"].pop()
+    spoil(file, json.dumps(document).encode())
+    envforge("verify", prefix)
+    done = envforge("verify", prefix, "--against", journey.mirror, "--json", status=1)
+    (difference,) = done.json["differences"]
+    assert difference["path"] == ".envforge/receipt.json"
+    assert difference["detail"].endswith(f"packages {gone['name']}")
+    for key, value in (("groups", ["nothing"]), ("platform", "linux-1")):
+        spoil(file, json.dumps({**document, key: value}).encode())
+        done = envforge("verify", prefix, "--against", journey.mirror, status=None)
+        done.assert_error(2, value if isinstance(value, str) else value[0])

@@ -120,15 +120,17 @@ def _file(value: object) -> FileRecord:
             and _known(get("owner"))
             and _known(get("how"))
         ):
-            return FileRecord(
-                path=path,
-                kind=value["kind"],
-                mode=None if mode is None else _MODES[mode],
-                size=size,
-                sha256=sha256,
-                target=target,
-                owner=value["owner"],
-                how=value["how"],
+            return FileRecord.of(
+                {
+                    "path": path,
+                    "kind": value["kind"],
+                    "mode": None if mode is None else _MODES[mode],
+                    "size": size,
+                    "sha256": sha256,
+                    "target": target,
+                    "owner": value["owner"],
+                    "how": value["how"],
+                }
             )
     return _any_file(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage
@@ -38,6 +39,17 @@ class FileRecord:
         check_inside(self.path, at="path")
         if self.kind not in KINDS:
             raise InputError(f"{self.kind!r} is no kind of file; one of {', '.join(KINDS)}", at="kind")
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> FileRecord:
+        """The record of exactly these eight fields, of the right types: a third of the usual time.
+
+        A frozen dataclass is made field by field; a receipt has 60,000 records.
+        """
+        record = object.__new__(cls)
+        record.__dict__.update(fields)
+        record.__post_init__()
+        return record
 
     @property
     def state(self) -> tuple[str, int | None, int | None, str | None, str | None]:

@@ -126,7 +126,7 @@ def _wheels(
     for path, difference in open_.items():
         folder, _, name = path.rpartition("/")
         site, _, info = folder.rpartition("/")
-        if name == "RECORD" and info.endswith(".dist-info"):
+        if name == "RECORD" and info.endswith(".dist-info") and "?" not in _identity(info):
             key = (site, canonical_name(_identity(info)[0]))
             (old if difference.kind == "missing" else new)[key] = info
     for key in sorted(new.keys() | old.keys()):
@@ -225,6 +225,8 @@ def _conda(
             continue
         document = _document(tree / path, states[path])
         name, version = _word(document.get("name")), _word(document.get("version"))
+        if "?" in (name, version):
+            continue
         was = old.pop(name, None)
         cause = f"conda installed {name} {version}" + (f" (was {was.version})" if was is not None else "")
         listed = {**_conda_paths(document), path: None}

@@ -17,6 +17,7 @@ from envforge.formats import installation_json, lock_json
 from envforge.model.installation import Installation
 from envforge.model.lockfile import LockedPackage
 from envforge.node.documents import read_document
+from envforge.node.outside import forget, made
 from envforge.node.prefix import Prefix, is_complete
 
 __all__ = [
@@ -243,11 +244,12 @@ def uninstall(prefix: Prefix, *, dry_run: bool = False) -> tuple[Path, ...]:
         )
     removed = (*((prefix.path,) if prefix.path.is_symlink() else ()), prefix.generations)
     if dry_run:
-        return removed
+        return (*(entry.path for entry in made(prefix.generations) if entry.sha256 is not None), *removed)
     try:
         with prefix.turn():
+            elsewhere = forget(prefix.generations)
             prefix.uninstall()
     except OSError as error:
         raise disk_error(error, prefix.generations) from error
     prefix.clean()
-    return removed
+    return (*elsewhere, *removed)

@@ -96,7 +96,7 @@ def check_place(prefix_generations: Path, path: Path, content: bytes) -> None:
     there = _content(path, prefix_generations)
     if there is not None and hashlib.sha256(there).hexdigest() == entry.sha256:
         return
-    generation = re.compile(re.escape(os.fsencode(f"/{prefix_generations.name}/")) + rb"[0-9a-f]+/")
+    generation = re.compile(re.escape(os.fsencode(f"/{prefix_generations.name}/")) + rb"[0-9a-f.]+/")
     if there is None or generation.sub(b"", there) != generation.sub(b"", content):
         raise InputError(
             "something is there that was not made for this prefix, or was changed since",
