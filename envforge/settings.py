@@ -38,15 +38,19 @@ def use_log_file(path: Path) -> None:
     _log[:] = [path]
 
 
-def log_file() -> Path | None:
+def log_file(*, make: bool = True) -> Path | None:
     """Where the story of a failure goes: as told, else into the XDG state directory, which is made.
 
     ``None`` where there is no such place: on a node nothing is written below the home directory.
+
+    :param make: whether there is something to say that is worth making a place for.
 
     :raises OSError: if the state directory cannot be made.
     """
     if _log:
         return _log[0] if _log[0].parent.is_dir() else None
+    if not make:
+        return None
     base = os.environ.get("XDG_STATE_HOME")
     path = (Path(base) if base else Path.home() / ".local" / "state") / "envforge" / "log.txt"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +20,15 @@ COMMANDS = {
     "mirror": "Download exactly what lockfiles name, as a channel and an index.",
     "install": "Make the environment of a mirror or lockfile at a prefix.",
     "verify": "Prove that a prefix or mirror is what was locked.",
+    "run": "Run one command in the environment of a prefix.",
+    "shell": "Start your shell in the environment of a prefix.",
+    "wrap": "Write small programs that start commands of a prefix in its environment.",
+    "kernel": "Make the Python of a prefix a Jupyter kernel.",
+    "history": "List the generations of a prefix.",
+    "rollback": "Point a prefix to an earlier generation.",
+    "uninstall": "Remove a prefix and all of its generations.",
+    "id": "Say in one line what a prefix is, for a log or a paper.",
+    "store": "Look after the store that environments are made of.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }
@@ -75,7 +82,8 @@ def cli() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return the exit status; never raises, whatever goes wrong."""
     command = f"envforge {argv[0]}" if argv and argv[0] in COMMANDS else "envforge"
-    as_json = "--json" in argv
+    own = argv[: argv.index("--")] if "--" in argv else argv  # after it come the words of another command
+    as_json = "--json" in own
     try:
         outcome = cli.main(args=list(argv), prog_name="envforge", standalone_mode=False)
     except EnvforgeError as error:
@@ -115,7 +123,7 @@ def _unexpected(error: Exception) -> EnvforgeError:
 
 
 def _fail(error: EnvforgeError, command: str, *, as_json: bool) -> int:
-    log = _write_log(error, command) if error.story else None
+    log = _write_log(error, command) if error.story or error.exit_code == EnvforgeError.exit_code else None
     at = error.at or command
     do = error.do or f"{command} --help"
     if log is not None:
@@ -134,16 +142,20 @@ def _one_line(text: str) -> str:
 
 def _write_log(error: EnvforgeError, command: str) -> Path | None:
     """Write the long version where the user can find it; ``None`` where that is not possible."""
+    from envforge.cli.circumstances import circumstances
+    from envforge.cli.console import diary
     from envforge.settings import log_file
 
-    text = (
-        f"{time.strftime('%Y-%m-%d %H:%M:%S')} {command} (envforge {envforge.__version__}, "
-        f"Python {sys.version.split()[0]})\n{error.what}\nat: {error.at}\n\n{error.story}\n"
-    )
     try:
-        path = log_file()
+        path = log_file(make=error.story is not None)
         if path is not None:
-            path.write_text(text, encoding="utf-8")
+            parts = [
+                f"{command}: {error.what}\nat: {error.at}\ndo: {error.do}",
+                circumstances(path.parent),
+                "\n".join(diary()),
+                error.story or "",
+            ]
+            path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     except (OSError, RuntimeError):  # no home directory, or none that can be written to
         return None
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +15,20 @@ import click
 
 from envforge.reporting import Progress, Reporter, human_size
 
-__all__ = ["Console", "human_size", "output_options", "print_result", "read_text", "write_atomically"]
+__all__ = [
+    "Console",
+    "diary",
+    "human_size",
+    "output_options",
+    "print_result",
+    "read_text",
+    "write_atomically",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_LONGEST_DIARY = 10_000
+_diary: list[str] = []
+"""What was said by this process, and what was not said for want of a terminal; for the log of a failure."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +44,17 @@ class Console(Reporter):
         return not self.quiet and (self.verbose or sys.stderr.isatty())
 
     def step(self, text: str) -> None:
+        _write_down(text)
         if self._lively:
             click.echo(f"  {text}", err=True)
 
     def note(self, text: str) -> None:
+        _write_down(f"note: {text}")
         if not self.quiet:
             click.echo(f"note: {text}", err=True)
 
     def detail(self, text: str) -> None:
+        _write_down(text)
         if self.verbose:
             click.echo(f"  {text}", err=True)
 
@@ -50,6 +65,16 @@ class Console(Reporter):
             return
         with _bar(text, total, unit) as progress:
             yield progress
+
+
+def _write_down(text: str) -> None:
+    if len(_diary) < _LONGEST_DIARY:
+        _diary.append(f"{time.strftime('%H:%M:%S')} {text}")
+
+
+def diary() -> tuple[str, ...]:
+    """Every step, note and detail so far, with its time."""
+    return tuple(_diary)
 
 
 @contextmanager

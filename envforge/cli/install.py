@@ -11,7 +11,8 @@ from envforge.cli.sources import open_source
 from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
 from envforge.model.profile import parse_profile
-from envforge.node.install import InstallOptions, InstallResult, host_platform, install
+from envforge.node.install import InstallOptions, InstallResult, install
+from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.node.preflight import CHECKS
 from envforge.settings import store_layers, use_log_file
@@ -34,6 +35,23 @@ __all__ = ["command"]
 )
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), help="Threads and processes.  [default: what is allowed]"
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(0, 1000),
+    metavar="N",
+    help="Generations to keep beside the new one.  [default: 1]",
+)
+@click.option(
+    "--python",
+    metavar="PYTHON",
+    help="For a lock of wheels alone: make a virtual environment of this Python.",
+)
+@click.option(
+    "--run-scripts",
+    multiple=True,
+    metavar="NAME",
+    help="Run the post-link script of this conda package; repeatable.  [default: none is run]",
 )
 @click.option(
     "--profile",
@@ -59,6 +77,9 @@ def command(
     groups: tuple[str, ...],
     stores: tuple[Path, ...],
     jobs: int | None,
+    keep: int | None,
+    python: str | None,
+    run_scripts: tuple[str, ...],
     profile: str | None,
     ignored: tuple[str, ...],
     dry_run: bool,
@@ -82,16 +103,16 @@ def command(
         source,
         lock=lock,
         store=store,
-        platform=host_platform(),
-        groups=chosen,
         reporter=console,
         expected=expect_lock,
-        fetch=not dry_run,
     )
     options = InstallOptions(
         groups=chosen,
         jobs=jobs or jobs_available(place.path),
         dry_run=dry_run,
+        keep=keep,
+        python=None if python is None else ask_interpreter(python),
+        scripts=tuple(dict.fromkeys(run_scripts)),
         ignored=frozenset(ignored),
         profile=parse_profile(profile) if profile is not None else None,
     )
@@ -107,6 +128,7 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
         lines = [
             f"would install {result.packages} packages at {result.prefix}",
             f"would write about {human_size(result.bytes)} in {result.files} files and directories",
+            *([result.changes] if result.changes else []),
         ]
         if result.unknown:
             lines.append(f"{result.unknown} packages are not at hand, and not counted")
@@ -114,6 +136,7 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
         lines = [
             f"installed {result.packages} packages, {result.files} files, {human_size(result.bytes)}",
             f"{result.prefix} -> {result.generation.name}",
+            *([result.changes] if result.changes else []),
             f"next: envforge verify {result.prefix}",
         ]
     document = {
@@ -124,6 +147,8 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
         "files": result.files,
         "bytes": result.bytes,
         "lock": result.lock,
+        "changes": result.changes,
+        "removed": [path.name for path in result.removed],
         "unknown": result.unknown,
         "dry_run": dry_run,
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from envforge.cli.console import read_text
 from envforge.edges.store import Store
 from envforge.errors import InputError
-from envforge.model.lockfile import Lockfile
-from envforge.node.sources import ArtifactSource, MirrorSource, StoreSource, lock_packages
+from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.node.sources import ArtifactSource, MirrorSource, StoreSource
 from envforge.reporting import Reporter
 
 __all__ = ["open_source"]
@@ -20,17 +21,13 @@ def open_source(
     *,
     lock: str | None,
     store: Store,
-    platform: str,
-    groups: tuple[str, ...],
     reporter: Reporter,
     expected: str | None = None,
-    fetch: bool = True,
 ) -> ArtifactSource:
-    """The source at ``path``: a mirror directory, or a lockfile whose artifacts are fetched into ``store``.
+    """The source at ``path``: a mirror, or a lockfile whose artifacts will be fetched into ``store``.
 
     :param lock: which lock of a mirror, by name, or a lockfile whose artifacts the mirror holds.
     :param expected: the digest that the lock must have: the file's sha256, or the one that ``lock`` prints.
-    :param fetch: whether to fetch what the store lacks.
     :raises InputError: if ``path`` is neither, or the lock is another one.
     """
     if path.is_dir():
@@ -43,16 +40,17 @@ def open_source(
         raise InputError(
             "no such mirror or lockfile", at=str(path), do="name a mirror directory or a conda-lock.yml"
         )
-    from envforge.download import fetch_packages
-    from envforge.edges.fetch import Fetcher
-
     lockfile, sha256 = _read_lockfile(path)
-    rows = lock_packages(lockfile, platform, groups)
-    opened = StoreSource(lockfile, sha256, store)
+
+    def fetch_missing(rows: Sequence[LockedPackage]) -> None:
+        from envforge.download import fetch_packages
+        from envforge.edges.fetch import Fetcher
+
+        fetch_packages(rows, store, fetcher=Fetcher(), reporter=reporter)
+
+    opened = StoreSource(lockfile, sha256, store, fetch_missing)
     if expected is not None and _wanted(expected) not in (opened.lockfile_sha256, lockfile.digest()):
         raise _unexpected(opened)
-    if fetch:
-        fetch_packages(rows, store, fetcher=Fetcher(), reporter=reporter)
     return opened
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from envforge.cli.console import Console, output_options, print_result
-from envforge.cli.sources import open_source
-from envforge.edges.machine import jobs_available
-from envforge.edges.store import Store
-from envforge.errors import AnswerNo, InputError
-from envforge.model.receipt import Difference
-from envforge.settings import store_layers
+from envforge.cli.answers import Result, counted, print_answer, shown
+from envforge.cli.console import Console, output_options
+from envforge.errors import CouldNotError, InputError
+from envforge.model.receipt import Difference, Receipt
+
+if TYPE_CHECKING:
+    from envforge.edges.store import Store
+    from envforge.node.sources import ArtifactSource
 
 __all__ = ["command"]
 
@@ -28,9 +29,19 @@ __all__ = ["command"]
 @click.option(
     "--store", "stores", multiple=True, type=click.Path(path_type=Path), help="Unpack here for --against."
 )
-@click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]")
+@click.option(
+    "--repair",
+    type=click.Path(path_type=Path),
+    metavar="SOURCE",
+    help="If anything differs, make the environment anew from this mirror or lockfile.",
+)
+@click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Processes.  [default: what is allowed]")
 @click.option("--expect", metavar="sha256:HEX", help="Refuse any other receipt than this.")
-@click.option("--strict", is_flag=True, help="In a mirror, count files that are not its own as differences.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Count as differences, too: bytecode that programs left; a mirror's strays.",
+)
 @output_options
 def command(
     path: Path,
@@ -38,6 +49,7 @@ def command(
     against: Path | None,
     lock: str | None,
     stores: tuple[Path, ...],
+    repair: Path | None,
     jobs: int | None,
     expect: str | None,
     strict: bool,
@@ -48,15 +60,28 @@ def command(
     """Hold every file of a prefix against its receipt, or of a mirror against its manifest.
 
     With --against, a prefix is also made again from the artifacts of the lock (a mirror, or a lockfile where
-    there is network) and compared file by file.  Exit status 1 if anything differs.
+    there is network) and compared file by file.  Exit status 1 if anything differs.  What pip, uv or conda
+    did later is said in a line each; --verbose names every file, and so does --json.
+
+    With --repair, what differs is not mended: another generation is made of the same lock, and the prefix
+    pointed to it.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    jobs = jobs or jobs_available(path)
+    from envforge.edges.machine import jobs_available
+
     if path.is_file():
         raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
     if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
         return _verify_mirror(console, path, strict=strict)
-    proof = _Proof(against=against, lock=lock, stores=stores, jobs=jobs, expect=expect)
+    proof = _Proof(
+        against=against,
+        lock=lock,
+        stores=stores,
+        jobs=jobs or jobs_available(path),
+        expect=expect,
+        strict=strict,
+        repair=repair,
+    )
     return _verify_prefix(console, path, proof)
 
 
@@ -72,84 +97,95 @@ def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:
             console.note(
                 f"{len(strays)} files are not the mirror's, such as {strays[0]}; --strict counts them"
             )
-    return _answer(console, path, len(manifest.files), differences, {"kind": "mirror"}, "its manifest")
+    result = Result(path=path, entries=len(manifest.files), differences=differences, what="its manifest")
+    print_answer(console, result, {"kind": "mirror"})
+    return 1 if differences else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Proof:
-    """What a prefix is to be held against, beside its receipt."""
+    """What a prefix is to be held against, beside its receipt, and how."""
 
     against: Path | None
     lock: str | None
     stores: tuple[Path, ...]
     jobs: int
     expect: str | None
+    strict: bool
+    repair: Path | None
+
+
+def _opened(
+    console: Console, source: Path, proof: _Proof, tree: Path, *, heal: bool = False
+) -> tuple[ArtifactSource, Store]:
+    from envforge.cli.sources import open_source
+    from envforge.edges.store import Store
+    from envforge.settings import store_layers
+
+    root, lower = store_layers(proof.stores, tree.parent / "store")
+    store = Store(root, lower, heal=heal)
+    return open_source(source, lock=proof.lock, store=store, reporter=console), store
 
 
 def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
-    from envforge.edges.hashing import file_sha256
-    from envforge.node.receipts import read_receipt
     from envforge.node.scan import RECEIPT
     from envforge.node.verify import verify_prefix
 
-    tree, receipt = read_receipt(path)
-    digest = file_sha256(tree / RECEIPT)
-    if proof.expect is not None and proof.expect.removeprefix("sha256:").lower() != digest:
-        raise AnswerNo(
-            f"the receipt is not the expected one: its sha256 is {digest}",
-            at=str(tree / RECEIPT),
-            do="check the digest that you were given, or whether this is the prefix that was meant",
-        )
-    if str(tree) != receipt.generation and not Path(receipt.generation).is_dir():
-        console.note(f"it was linked for {receipt.generation} and does not work from {tree}")
-    source = store = None
-    if proof.against is not None:
-        root, lower = store_layers(proof.stores, tree.parent / "store")
-        store = Store(root, lower)
-        source = open_source(
-            proof.against,
-            lock=proof.lock,
-            store=store,
-            platform=receipt.platform,
-            groups=receipt.groups,
+    against = proof.against
+    try:
+        answer = verify_prefix(
+            path,
+            jobs=proof.jobs,
             reporter=console,
+            expect=proof.expect,
+            strict=proof.strict,
+            against=None if against is None else lambda tree, _: _opened(console, against, proof, tree),
         )
-    answer = verify_prefix(path, jobs=proof.jobs, reporter=console, against=source, store=store)
-    document = {
+    except InputError as error:
+        if proof.repair is None or not (path / ".envforge").is_dir():
+            raise
+        console.note(f"the receipt cannot be used: {error.what}")
+        damage = Difference(kind="changed", path=RECEIPT, detail="cannot be used")
+        result = Result(path=path, entries=0, differences=(damage,), what="any receipt")
+        repaired = _repair(console, path, proof, None)
+        print_answer(console, replace(result, repaired=repaired), {"kind": "prefix"})
+        return 0
+    made_for = answer.receipt.generation
+    if str(answer.tree) != made_for and not Path(made_for).is_dir():
+        console.note(f"it was linked for {shown(made_for)} and does not work from {answer.tree}")
+    if answer.unread and not answer.differences:
+        first = answer.unread[0]
+        raise CouldNotError(
+            f"there is no answer: {counted(len(answer.unread), 'entry', 'entries')} cannot be read"
+            f" ({first.detail})",
+            at=f"{answer.tree}/{shown(first.path)}",
+            do="ask again as somebody who may read it",
+        )
+    document: dict[str, object] = {
         "kind": "prefix",
         "generation": str(answer.tree),
-        "receipt": f"sha256:{digest}",
+        "receipt": f"sha256:{answer.digest}",
         "lock": answer.receipt.lock,
         "against": answer.against,
+        "leftovers": answer.leftovers,
     }
-    what = "its receipt" if source is None else f"its receipt and the artifacts of {proof.against}"
-    return _answer(console, path, answer.files, answer.differences, document, what)
+    result = Result(
+        path=path,
+        entries=answer.files,
+        differences=answer.differences + answer.unread,
+        what="its receipt" if against is None else f"its receipt and the artifacts of {against}",
+        leftovers=answer.leftovers,
+    )
+    if proof.repair is not None and answer.differences:
+        result = replace(result, repaired=_repair(console, path, proof, answer.receipt))
+    print_answer(console, result, document)
+    return 1 if answer.differences and result.repaired is None else 0
 
 
-def _answer(
-    console: Console,
-    path: Path,
-    files: int,
-    differences: Sequence[Difference],
-    document: Mapping[str, object],
-    what: str,
-) -> int:
-    lines = [f"{d.kind:<8} {d.path}" + (f"   ({d.detail})" if d.detail else "") for d in differences]
-    if differences:
-        counts = ", ".join(
-            f"{sum(d.kind == kind for d in differences)} {kind}"
-            for kind in ("changed", "missing", "added")
-            if any(d.kind == kind for d in differences)
-        )
-        lines.append(f"{path} is not equal to {what}: {counts}")
-    else:
-        lines.append(f"{path} is equal to {what}: {files} entries")
-    whole = {
-        "path": str(path),
-        "equal": not differences,
-        "entries": files,
-        "differences": [asdict(d) for d in differences],
-        **document,
-    }
-    print_result(console, lines, whole)
-    return 1 if differences else 0
+def _repair(console: Console, path: Path, proof: _Proof, receipt: Receipt | None) -> Path:
+    """Make the environment anew; returns its generation."""
+    from envforge.node.repair import repair
+
+    assert proof.repair is not None  # noqa: S101
+    source, store = _opened(console, proof.repair, proof, path.resolve(), heal=True)
+    return repair(path, receipt, source, store=store, jobs=proof.jobs, reporter=console).generation

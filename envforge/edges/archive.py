@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from rattler.package_streaming import ArchiveEntry
 
 __all__ = [
+    "BROKEN_ZIP",
     "check_member",
+    "checked_wheel",
     "conda_files",
     "conda_index",
     "conda_info_files",
     "conda_links",
+    "unreadable",
     "wheel_contents",
     "wheel_members",
     "wheel_metadata",
@@ -47,7 +50,7 @@ ENTRY_LIMIT = 1_000_000
 WHEEL_LIMIT = 64 << 30
 """Bytes that a wheel may unpack to."""
 
-_BAD_ZIP = (
+BROKEN_ZIP = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
     zlib.error,
@@ -60,6 +63,7 @@ _BAD_ZIP = (
     NotImplementedError,  # a compression that zipfile does not know
     RuntimeError,  # an encrypted member
 )
+"""What :mod:`zipfile` raises at an archive that is none."""
 
 
 def check_member(name: str, *, at: str | None = None) -> str:
@@ -136,13 +140,13 @@ def conda_index(path: Path, filename: str, *, scratch: Path | None = None) -> di
     """
     text = conda_files(path, filename, ["info/index.json"], scratch=scratch).get("info/index.json")
     if text is None:
-        raise _unreadable(path, filename, "it has no info/index.json")
+        raise unreadable(path, filename, "it has no info/index.json")
     try:
         index = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _unreadable(path, filename, f"info/index.json: {error}") from error
+        raise unreadable(path, filename, f"info/index.json: {error}") from error
     if not isinstance(index, dict):
-        raise _unreadable(path, filename, "info/index.json is no mapping")
+        raise unreadable(path, filename, "info/index.json is no mapping")
     return index
 
 
@@ -188,18 +192,30 @@ def wheel_metadata(path: Path, filename: str | None = None) -> bytes:
         return _read_member(wheel, f"{folder}/METADATA", path, filename)
 
 
+@contextmanager
+def checked_wheel(path: Path, filename: str) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo], str]]:
+    """A wheel that is open, its files (no directories), and the name of its ``*.dist-info``.
+
+    :raises InputError: as :func:`wheel_metadata` does.
+    """
+    with _opened(path, filename) as wheel:
+        members = [info for info in _checked(wheel, filename) if not info.is_dir()]
+        yield wheel, members, _metadata_folder(members, path, filename)
+
+
 def _metadata_folder(members: Sequence[zipfile.ZipInfo], path: Path, filename: str) -> str:
     heads = {info.filename.split("/")[0] for info in members if "/" in info.filename}
     found = sorted(head for head in heads if head.endswith(".dist-info"))
     if len(found) != 1:
-        raise _unreadable(path, filename, f"it has {len(found)} .dist-info directories instead of one")
+        raise unreadable(path, filename, f"it has {len(found)} .dist-info directories instead of one")
     project = canonical_name(filename.split("-")[0])
     if canonical_name(found[0].split("-")[0]) != project:
-        raise _unreadable(path, filename, f"its metadata is that of another project: {found[0]}")
+        raise unreadable(path, filename, f"its metadata is that of another project: {found[0]}")
     return found[0]
 
 
-def _unreadable(path: Path, filename: str, why: str) -> InputError:
+def unreadable(path: Path, filename: str, why: str) -> InputError:
+    """The error for a package that cannot be used, to be raised by the caller."""
     return InputError(
         f"{filename} cannot be used: {why}",
         at=str(path),
@@ -230,7 +246,7 @@ def _run(
     from rattler.exceptions import ExtractError, IoError
 
     if not filename.endswith((".conda", ".tar.bz2")):
-        raise _unreadable(path, filename, "the name is not that of a conda package")
+        raise unreadable(path, filename, "the name is not that of a conda package")
     if not path.is_file():
         raise CouldNotError(f"{filename} is missing", at=str(path), do="fetch or carry it again")
     broken = (OSError, ValueError, ExtractError, IoError)
@@ -242,8 +258,8 @@ def _run(
     try:
         with _repacked(path, filename, scratch) as archive:
             return asyncio.run(collect(archive))
-    except (*broken, *_BAD_ZIP) as error:
-        raise _unreadable(path, filename, why) from error
+    except (*broken, *BROKEN_ZIP) as error:
+        raise unreadable(path, filename, why) from error
 
 
 @contextmanager
@@ -334,8 +350,8 @@ def _opened(path: Path, filename: str) -> Iterator[zipfile.ZipFile]:
 def _guarded(read: Callable[[], Any], path: Path, filename: str) -> Any:
     try:
         return read()
-    except _BAD_ZIP as error:
-        raise _unreadable(path, filename, str(error) or type(error).__name__) from error
+    except BROKEN_ZIP as error:
+        raise unreadable(path, filename, str(error) or type(error).__name__) from error
 
 
 def _checked(wheel: zipfile.ZipFile, filename: str) -> list[zipfile.ZipInfo]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,9 @@ _ASK = "do not use this package; ask its channel"
 # What an environment has that no package may bring: records of conda's, of ours, and where losers are put.
 _RESERVED = (".envforge", "__clobbers__", "CACHEDIR.TAG", "conda-meta")
 _ALLOWED = ("conda-meta/pinned", "conda-meta/frozen")
+# Errors for which no package is to blame: EIO, ENOMEM, EACCES, ENFILE, EMFILE, EROFS, ENOTCONN, ETIMEDOUT,
+# ESTALE, EREMOTEIO.
+_REFUSED = re.compile(r"os error (5|12|13|23|24|30|107|110|116|121)\b")
 
 
 def normal_mode(mode: int) -> int:
@@ -105,6 +109,13 @@ def _not_extracted(artifact: Path, filename: str, error: Exception) -> InputErro
             f"there is no room to unpack {filename}",
             at=str(artifact),
             do="df -h . ; df -i . ; quota   # space, inodes, quota?",
+            story=story,
+        )
+    if _REFUSED.search(story):
+        return CouldNotError(
+            f"the disk refused to unpack {filename}: {story.splitlines()[-1]}",
+            at=str(artifact),
+            do="the same command again; if it fails again, ask who keeps this file system",
             story=story,
         )
     return InputError(
@@ -265,10 +276,12 @@ def _read_json(path: Path, filename: str) -> dict[str, Any]:
 # -- whether a tree is still what it was ---------------------------------------------------------------
 
 
-def first_altered(tree: Path, artifact: Path, filename: str) -> str | None:
+def first_altered(tree: Path, artifact: Path, filename: str, *, hashing: bool) -> str | None:
     """The first path of a stored tree that is not what the artifact says.
 
     :param artifact: the package under a name with its suffix; its own hash was checked.
+    :param hashing: also the content of files that are linked as they are; else that is left to whoever hashes
+        them anyway.  What an environment gets in another form (paths put in, bytecode) is hashed here.
     """
     info = conda_info_files(artifact, filename)
     for name, content in info.items():
@@ -285,7 +298,7 @@ def first_altered(tree: Path, artifact: Path, filename: str) -> str | None:
         name = entry["_path"]
         if (tree / name).is_symlink():
             links.append(entry)
-        elif _is_listed(tree, entry, executables):
+        elif _is_listed(tree, entry, executables, hashing=hashing):
             hashes[name] = entry.get("sha256")
         else:
             return str(name)
@@ -300,7 +313,7 @@ def _noted(tree: Path, kind: str) -> frozenset[str]:
         return frozenset()
 
 
-def _is_listed(tree: Path, entry: Mapping[str, Any], executables: frozenset[str]) -> bool:
+def _is_listed(tree: Path, entry: Mapping[str, Any], executables: frozenset[str], *, hashing: bool) -> bool:
     name = entry["_path"]
     path = tree / name
     try:
@@ -309,12 +322,12 @@ def _is_listed(tree: Path, entry: Mapping[str, Any], executables: frozenset[str]
         return entry.get("path_type") == "directory"
     if stat.S_ISDIR(status.st_mode):
         return entry.get("path_type") == "directory"
-    executable = bool(status.st_mode & stat.S_IXUSR)
-    return (
-        stat.S_ISREG(status.st_mode)
-        and executable == (name in executables)
-        and file_sha256(path) == entry.get("sha256")
-    )
+    if not stat.S_ISREG(status.st_mode) or bool(status.st_mode & stat.S_IXUSR) != (name in executables):
+        return False
+    if hashing or entry.get("prefix_placeholder") is not None or name.endswith(".pyc"):
+        return file_sha256(path) == entry.get("sha256")
+    # Without a hash nobody can find out later.
+    return isinstance(entry.get("sha256"), str)
 
 
 def _first_wrong_link(

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -24,17 +25,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from envforge.errors import CouldNotError
+from envforge.errors import BusyError, CouldNotError
 
 __all__ = [
     "abandoned",
+    "discard",
     "disk_error",
+    "exclusive",
     "is_full",
     "make_directory",
     "owner_mark",
     "remove_tree",
     "scratch",
     "sweep",
+    "write_beside",
 ]
 
 _STALE = 24 * 3600  # seconds after which work of an unreachable host counts as abandoned
@@ -62,8 +66,28 @@ def make_directory(path: Path) -> Path:
     return path
 
 
+def write_beside(path: Path, text: str) -> None:
+    """Write a file beside ``path``, readable by all, and rename it to that: never is there half of one.
+
+    :raises OSError: if the disk refuses; nothing is left then.
+    """
+    beside = path.with_name(f".{path.name}.{owner_mark()}-{os.urandom(4).hex()}")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(0o644)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def remove_tree(path: Path) -> None:
-    """Remove a directory tree, also one with read-only directories; nothing happens if it is not there."""
+    """Remove a directory tree, also one with read-only directories, or a file; nothing if it is not there."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
 
     def again(function: Callable[..., Any], name: str, _: object) -> None:
         if isinstance(_, FileNotFoundError) or (isinstance(_, tuple) and _[0] is FileNotFoundError):
@@ -134,6 +158,58 @@ def scratch(parent: Path) -> Iterator[Path]:
         _discard(directory)
 
 
+@contextmanager
+def exclusive(lock: Path, *, seconds: float) -> Iterator[None]:
+    """Hold ``lock``, a symlink whose text is the :func:`owner_mark` of who holds it.
+
+    A symlink is made in one step, text and all, on every file system that clusters have; ``flock`` is not to
+    be had on all of them.  One whose owner is gone is taken away.
+
+    :param seconds: how long to wait for somebody else.
+    :raises BusyError: if somebody else holds it for longer than that.
+    :raises CouldNotError: if it cannot be made.
+    """
+    mark = f"{owner_mark()}-{os.urandom(4).hex()}"
+    deadline = time.monotonic() + seconds
+    pause = 0.005
+    while not _take(lock, mark):
+        if time.monotonic() > deadline:
+            raise BusyError(
+                "somebody else is changing it",
+                at=str(lock),
+                do=f"try again; if nobody is: rm {shlex.quote(str(lock))}",
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.5)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if os.readlink(lock) == mark:  # noqa: PTH115 - a text, not a path
+                lock.unlink()
+
+
+def _take(lock: Path, mark: str) -> bool:
+    try:
+        lock.symlink_to(mark)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise disk_error(error, lock) from error
+    else:
+        return True
+    with suppress(OSError):
+        holder, since = os.readlink(lock), lock.lstat().st_mtime  # noqa: PTH115
+        if abandoned(holder, since):
+            # Whoever takes it away first may have made another one already: that is put back.
+            aside = lock.with_name(f".gone-{mark}")
+            lock.rename(aside)
+            if os.readlink(aside) != holder:  # noqa: PTH115
+                os.link(aside, lock, follow_symlinks=False)
+            aside.unlink()
+    return False
+
+
 def sweep(parent: Path) -> None:
     """Remove what killed processes have left in ``parent``; what cannot be removed stays."""
     with suppress(OSError), os.scandir(parent) as found:
@@ -143,6 +219,18 @@ def sweep(parent: Path) -> None:
                     remove_tree(Path(entry.path))
                 elif entry.name.startswith(".work-") and abandoned(entry.name, entry.stat().st_mtime):
                     _discard(Path(entry.path))
+
+
+def discard(path: Path, beside: Path) -> None:
+    """Take ``path`` away in one rename, and then remove it; whoever sweeps ``beside`` removes what is left.
+
+    :param beside: a directory on the same file system.
+    :raises OSError: if it cannot be taken away; what cannot be removed after that stays for the sweep.
+    """
+    gone = beside / f".gone-{owner_mark()}-{os.urandom(4).hex()}"
+    path.rename(gone)
+    with suppress(OSError):
+        remove_tree(gone)
 
 
 def _discard(directory: Path) -> None:

@@ -2,20 +2,26 @@
 
 ::
 
-    STORE/artifacts/ab/ab12…      the file, without its name
-    STORE/trees/ab/ab12…/         a conda package as extracted
-    STORE/tmp/                    what is being written; everything lands by rename
+    STORE/artifacts/ab/ab12…          the file, without its name
+    STORE/trees/ab/ab12…/             a package as unpacked
+    STORE/bytecode/KEY/ab/ab12…/      what the Python KEY made of the package's sources
+    STORE/tmp/                        what is being written; everything lands by rename
 
-A store may be shared, and layered: the first layer is written to, the others are only read.  It is not
-believed.  An artifact is hashed each time it is used, and an extracted tree is held against the artifact
-it came from (:mod:`envforge.edges.extract` says how).
+A store may be shared, and layered: the first layer is written to, the others are only read.  There are no
+locks: whoever comes second with the same content finds it there.  It is not believed.  An artifact is hashed
+each time it is used, and a tree is held against the artifact it came from (:mod:`envforge.edges.extract` and
+:mod:`envforge.edges.wheels` say how).  Directories get the permissions of the store's own, so that a group
+can share one.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from envforge.edges.extract import (
@@ -26,10 +32,22 @@ from envforge.edges.extract import (
     normal_mode,
 )
 from envforge.edges.hashing import file_sha256
-from envforge.edges.scratch import make_directory, remove_tree, scratch, sweep
-from envforge.errors import CouldNotError, InputError
+from envforge.edges.scratch import discard, make_directory, remove_tree, scratch, sweep
+from envforge.edges.wheels import first_altered_wheel_file, read_wheel, unpack_wheel
+from envforge.errors import CouldNotError, EnvforgeError, InputError
 
-__all__ = ["Store", "file_sha256", "make_directory", "normal_mode", "remove_tree"]
+__all__ = ["KINDS", "Store", "StoredTree", "file_sha256", "make_directory", "normal_mode", "remove_tree"]
+
+KINDS = ("artifacts", "trees", "bytecode")
+"""What a store keeps, a directory each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTree:
+    """An unpacked package; ``fresh`` if it was unpacked just now, from an artifact that was hashed."""
+
+    path: Path
+    fresh: bool
 
 
 class Store:
@@ -37,88 +55,187 @@ class Store:
 
     :param root: the layer that is written to; made when first needed.
     :param lower: layers that are only read, looked at in this order after ``root``.
+    :param heal: whether a tree that was altered is replaced by a new one; else it is an error, because what
+        altered it did so in prefixes, too.
     """
 
-    def __init__(self, root: Path, lower: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, lower: Sequence[Path] = (), *, heal: bool = False) -> None:
         self.root = root
         self.layers = (root, *lower)
+        self.heal = heal
 
     def artifact(self, sha256: str) -> Path | None:
         """Where the artifact lies, unhashed; ``None`` if no layer has it."""
-        return self._find("artifacts", sha256)
+        return self.find("artifacts", sha256)
 
     def add_artifact(self, sha256: str, write: Callable[[Path], object]) -> Path:
         """Store an artifact: ``write`` is given a path that does not exist yet and fills it.
 
         ``write`` checks the hash itself and raises if it is wrong; nothing is left then.
         """
-        final = self._place("artifacts", sha256)
+        final = self.place("artifacts", sha256)
         with self.scratch() as directory:
             partial = directory / "artifact"
             write(partial)
             partial.chmod(0o644)
-            make_directory(final.parent)
+            self._make(final.parent)
             partial.replace(final)
         return final
 
-    def tree(self, artifact: Path, filename: str, sha256: str, *, instead: Path | None = None) -> Path:
-        """The extracted tree of a conda package, proven to be what the artifact holds.
+    def tree(
+        self,
+        artifact: Path,
+        filename: str,
+        sha256: str,
+        *,
+        instead: Path | None = None,
+    ) -> StoredTree:
+        """The unpacked tree of a conda package or wheel.
+
+        A tree that was there is held against the artifact in everything but the content of the files that an
+        environment gets unchanged: those are hashed where they are linked to, and in doubt :meth:`confirm`
+        decides.  With ``instead`` or ``heal`` all of it is held against the artifact here.
 
         :param artifact: the package file; its content is hashed here.
-        :param filename: its real name, ``NAME-VERSION-BUILD.conda`` or ``.tar.bz2``.
+        :param filename: its real name: ``….conda``, ``….tar.bz2`` or ``….whl``.
         :param sha256: what the lockfile says.
-        :param instead: a directory to extract into where the stored tree was altered.
+        :param instead: a directory to unpack into where the stored tree was altered.
         :raises CouldNotError: if the artifact is not the one of the lockfile, or a stored tree was altered
-            and there is no ``instead``.
+            and nothing may be done about it.
         :raises InputError: if the package names a path outside its root, or cannot be read.
         """
-        existing = self._find("trees", sha256)
-        if existing is not None:
-            check_artifact(artifact, filename, sha256)
-            altered = self._first_altered(existing, artifact, filename, sha256)
-            if altered is None:
-                return existing
-            if instead is None:
-                raise _altered(existing, filename, altered)
+        existing = self.find("trees", sha256)
+        if existing is None:
+            return self._add_tree(artifact, filename, sha256)
+        check_artifact(artifact, filename, sha256)
+        wholly = self.heal or instead is not None
+        altered = self._first_altered(existing, artifact, filename, sha256, hashing=wholly)
+        if altered is None:
+            return StoredTree(path=existing, fresh=wholly)
+        if instead is not None:
             directory = make_directory(instead / sha256)
-            return extract_package(artifact, filename, sha256, directory)
-        final = self._place("trees", sha256)
+            return StoredTree(path=_unpack(artifact, filename, sha256, directory), fresh=True)
+        if not self.heal:
+            raise _altered(existing, filename, altered)
+        self.drop(existing)
+        return self._add_tree(artifact, filename, sha256)
+
+    def confirm(self, tree: Path, artifact: Path, filename: str, sha256: str) -> None:
+        """Decide about a tree in which a file is not what its package says: unpack another and compare.
+
+        Some packages are wrong about their own files; then the two are alike.
+
+        :raises CouldNotError: if the tree was altered.
+        """
         with self.scratch() as directory:
-            fresh = extract_package(artifact, filename, sha256, directory)
-            make_directory(final.parent)
-            try:
+            altered = first_unlike(tree, _unpack(artifact, filename, sha256, directory))
+        if altered is not None:
+            raise _altered(tree, filename, altered)
+
+    def bytecode(self, key: str, sha256: str) -> Path | None:
+        """The directory of the bytecode that ``key`` made of an artifact; ``None`` if there is none to use.
+
+        No hash in a lockfile speaks for it.  So it is taken only from whom the caller must trust anyway:
+        from the caller and from root.
+        """
+        candidates = (layer / "bytecode" / key / sha256[:2] / sha256 for layer in self.layers)
+        found = next((path for path in candidates if _is_ours(path)), None)
+        if found is not None:
+            self._use(found)
+        return found
+
+    def add_bytecode(self, key: str, sha256: str, write: Callable[[Path], object]) -> None:
+        """Keep bytecode: ``write`` is given an empty directory and fills it.
+
+        Somebody else's that is there already stays, even if it is of no use here.
+        """
+        final = self.place("bytecode", sha256, key)
+        if final.exists():
+            return
+        with self.scratch() as directory:
+            fresh = directory / "bytecode"
+            fresh.mkdir()
+            fresh.chmod(0o755)
+            write(fresh)
+            self._make(final.parent)
+            with suppress(OSError):
                 fresh.rename(final)
-            except OSError:
-                if not final.is_dir():  # else another process was faster, with the same content
-                    raise
-                altered = self._first_altered(final, artifact, filename, sha256)
-                if altered is not None:
-                    raise _altered(final, filename, altered) from None
-        return final
+
+    def drop(self, path: Path) -> None:
+        """Take an entry out of the layer that is written to; in another one it stays.
+
+        :raises OSError: if that is not permitted.
+        """
+        if path.is_relative_to(self.root):
+            with suppress(FileNotFoundError):  # somebody else was faster
+                discard(path, self._make(self.root / "tmp"))
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A directory of one's own on the store's file system, removed afterwards."""
-        return scratch(self.root / "tmp")
+        return scratch(self._make(self.root / "tmp"))
 
     def clean(self) -> None:
         """Remove what killed runs have left."""
         sweep(self.root / "tmp")
 
-    def _find(self, kind: str, sha256: str) -> Path | None:
+    def find(self, kind: str, sha256: str) -> Path | None:
+        """Where a layer has the artifact or the tree, unchecked; ``None`` if none does."""
         candidates = (layer / kind / sha256[:2] / sha256 for layer in self.layers)
-        return next((path for path in candidates if path.exists()), None)
+        found = next((path for path in candidates if path.exists()), None)
+        if found is not None:
+            self._use(found)
+        return found
 
-    def _place(self, kind: str, sha256: str) -> Path:
-        return self.root / kind / sha256[:2] / sha256
+    def place(self, kind: str, sha256: str, key: str = "") -> Path:
+        """Where something is, or would be, in the layer that is written to."""
+        return self.root / kind / key / sha256[:2] / sha256
 
-    def _first_altered(self, tree: Path, artifact: Path, filename: str, sha256: str) -> str | None:
-        with self._suffixed(artifact, filename) as named, suppress(InputError):
-            if first_altered(tree, named, filename) is None:
-                return None
-        # It may be wrong about its own files, or be of a kind that can be extracted and not read: only a
-        # second extraction can tell.
+    def _use(self, path: Path) -> None:
+        """Note that it is in use: ``store prune`` goes by the time."""
+        if path.is_relative_to(self.root):
+            with suppress(OSError):  # somebody else's, or read-only
+                os.utime(path)
+
+    def _make(self, directory: Path) -> Path:
+        """Make a directory of the store with the permissions that the store itself has."""
+        missing = [part for part in (directory, *directory.parents) if not part.exists()]
+        make_directory(directory)
+        if self.root not in missing:
+            mode = stat.S_IMODE(self.root.stat().st_mode)
+            for part in missing:
+                with suppress(OSError):
+                    part.chmod(mode)
+        return directory
+
+    def _add_tree(self, artifact: Path, filename: str, sha256: str) -> StoredTree:
+        final = self.place("trees", sha256)
         with self.scratch() as directory:
-            return first_unlike(tree, extract_package(artifact, filename, sha256, directory))
+            fresh = _unpack(artifact, filename, sha256, directory)
+            self._make(final.parent)
+            try:
+                fresh.rename(final)
+            except OSError:
+                if not final.is_dir():  # else another process was faster, with the same content
+                    raise
+                return StoredTree(path=final, fresh=False)
+        return StoredTree(path=final, fresh=True)
+
+    def _first_altered(
+        self, tree: Path, artifact: Path, filename: str, sha256: str, *, hashing: bool
+    ) -> str | None:
+        with suppress(InputError):
+            if filename.endswith(".whl"):
+                contents = read_wheel(artifact, filename)
+                altered = first_altered_wheel_file(tree, contents, hashing=hashing)
+            else:
+                with self._suffixed(artifact, filename) as named:
+                    altered = first_altered(tree, named, filename, hashing=hashing)
+            if altered is None:
+                return None
+        # It may be wrong about its own files, or be of a kind that can be unpacked and not read: only a
+        # second one can tell.
+        with self.scratch() as directory:
+            return first_unlike(tree, _unpack(artifact, filename, sha256, directory))
 
     @contextmanager
     def _suffixed(self, artifact: Path, filename: str) -> Iterator[Path]:
@@ -133,9 +250,36 @@ class Store:
             yield named
 
 
-def _altered(tree: Path, filename: str, name: str) -> CouldNotError:
+def _unpack(artifact: Path, filename: str, sha256: str, directory: Path) -> Path:
+    """Hash an artifact and unpack it into a new directory below ``directory``, which is empty."""
+    if not filename.endswith(".whl"):
+        return extract_package(artifact, filename, sha256, directory)
+    if not artifact.is_file():
+        raise CouldNotError(
+            f"{filename} is missing",
+            at=str(artifact),
+            do="envforge mirror conda-lock.yml DIR   # fetches what is missing",
+        )
+    check_artifact(artifact, filename, sha256)
+    tree = directory / "tree"
+    tree.mkdir()
+    tree.chmod(0o755)
+    unpack_wheel(artifact, filename, tree)
+    return tree
+
+
+def _is_ours(directory: Path) -> bool:
+    try:
+        status = directory.lstat()
+    except OSError:
+        return False
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.geteuid()) and not writable
+
+
+def _altered(tree: Path, filename: str, name: str) -> EnvforgeError:
     return CouldNotError(
         f"the store's copy of {filename} was altered: {name}",
         at=str(tree / name),
-        do=f"rm -rf {shlex.quote(str(tree))}   # then the same command again; it is extracted anew",
+        do=f"rm -rf {shlex.quote(str(tree))}   # then the same command again; it is unpacked anew",
     )

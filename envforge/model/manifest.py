@@ -14,8 +14,8 @@ def check_inside(path: str, *, at: str | None = None) -> str:
 
     :raises InputError: for an absolute path, ``..``, an empty part or a NUL.
     """
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\0" in path:
+    parts = f"/{path}/"  # of tens of thousands of paths: looking for texts is four times as fast as splitting
+    if "//" in parts or "/./" in parts or "/../" in parts or "\0" in path:
         raise InputError(f"the path {path!r} does not stay inside its directory", at=at)
     return path
 

@@ -50,7 +50,8 @@ class Receipt:
     """What was installed, where, by what, and every file of it; the same each time, so without a date.
 
     ``generation`` is the path that the environment is linked for, ``prefix`` the path that people use.
-    ``lock`` is :meth:`Lockfile.digest`, ``lockfile`` the sha256 of the YAML file that was shared.
+    ``lock`` is :meth:`Lockfile.digest`, ``lockfile`` the sha256 of the YAML file that was shared; ``python``
+    the interpreter of a virtual environment, ``scripts`` the packages whose post-link scripts were run.
     """
 
     prefix: str
@@ -62,16 +63,23 @@ class Receipt:
     tools: Mapping[str, str]
     packages: tuple[LockedPackage, ...]
     files: tuple[FileRecord, ...]
+    python: str | None = None
+    scripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One way in which a tree is not what it should be: ``changed``, ``missing`` or ``added``."""
+    """One way in which a tree is not what it should be: ``changed``, ``missing`` or ``added``.
+
+    ``unread`` is what cannot be read, so that nobody knows.  ``cause`` says by whom it came, where that is
+    known: ``pip installed requests 2.32.0 (was 2.31.0)``.
+    """
 
     kind: str
     path: str
     detail: str = ""
     owner: str = ""
+    cause: str = ""
 
 
 def compare(expected: Mapping[str, FileRecord], found: Mapping[str, FileRecord]) -> tuple[Difference, ...]:

@@ -1,40 +1,80 @@
 """Making the tree of an environment: a function of the locked rows and of the path it will have.
 
-``install`` makes it once to keep it; ``verify --against`` makes it again to compare.
+``install`` makes it once to keep it; ``verify --against`` makes it again to compare.  Everything is linked
+first and hashed once, where it then lies: what the store gave is held against the packages by those hashes.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from envforge.edges.store import Store
+from envforge.edges.linking import Linker
+from envforge.edges.store import Store, StoredTree
+from envforge.errors import CouldNotError
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.receipt import FileRecord
-from envforge.node.bytecode import compile_sources
+from envforge.node.activate import write_activation
+from envforge.node.bytecode import Bytecode, Compiler
 from envforge.node.conda import (
     ExtractedPackage,
-    conda_owners,
     link_packages,
     post_link_scripts,
     python_version,
-    settle_bytecode_records,
-    settle_records,
     site_packages_of,
 )
-from envforge.node.placing import PlacedWheel, check_places, place_wheels, waves
-from envforge.node.scan import scan, settle_modes
+from envforge.node.interpreter import Interpreter, make_virtual_environment
+from envforge.node.placing import PlacedWheel, Winners, check_places, winners
+from envforge.node.records import CondaRecords
+from envforge.node.scan import file_record, scan, settle_modes
+from envforge.node.scripts import chosen_scripts, run_script
 from envforge.node.sources import ArtifactSource
-from envforge.node.wheels import install_wheels, settle_wheels, wheel_owners
+from envforge.node.wheels import Target, link_wheels, place_wheels, wheel_hashes, wheel_owners
 from envforge.reporting import Reporter
 
-__all__ = ["BuiltTree", "build_tree"]
+__all__ = ["Blueprint", "BuiltTree", "Workshop", "build_tree", "bytecode_key"]
 
 Owners = dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """What is to be made: the rows, for which platform, and the path that it will be used at.
+
+    ``interpreter`` is the Python of a virtual environment, ``None`` where conda packages bring one;
+    ``scripts`` names the packages whose post-link scripts are run.
+    """
+
+    source: ArtifactSource
+    rows: tuple[LockedPackage, ...]
+    platform: str
+    final: Path
+    interpreter: Interpreter | None = None
+    scripts: tuple[str, ...] = ()
+
+    def of(self, manager: str) -> list[LockedPackage]:
+        """The rows of conda or of pip."""
+        return [row for row in self.rows if row.manager == manager]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """Where and with what a tree is made.
+
+    :param work: an empty directory; the tree is moved out of it by the caller.
+    :param mend: where the store's copy of a package was altered, unpack another one in ``work``; believe no
+        bytecode of the store.
+    """
+
+    work: Path
+    store: Store
+    jobs: int
+    reporter: Reporter
+    mend: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +82,8 @@ class BuiltTree:
     """A finished tree: where it lies, what it holds, and what somebody should hear about.
 
     ``unrun_scripts`` names the packages whose post-link scripts were not run, ``not_compiled`` the sources
-    without bytecode, ``clobbered`` the paths that two packages bring.
+    without bytecode, ``clobbered`` the paths that two packages bring, ``copied`` why files were copied where
+    they could have been linked, empty if none was.
     """
 
     path: Path
@@ -50,107 +91,235 @@ class BuiltTree:
     unrun_scripts: tuple[str, ...]
     not_compiled: tuple[str, ...]
     clobbered: tuple[str, ...]
+    copied: str
 
 
-def build_tree(
-    source: ArtifactSource,
-    rows: Sequence[LockedPackage],
-    *,
-    platform: str,
-    final: Path,
-    work: Path,
-    store: Store,
-    jobs: int,
-    reporter: Reporter,
-    mend: bool = False,
-) -> BuiltTree:
-    """Make the environment ``rows`` in ``work/tree`` as it must be at ``final``.
+def build_tree(plan: Blueprint, shop: Workshop) -> BuiltTree:
+    """Make the environment of ``plan``, in ``shop.work`` or, if scripts are run in it, at its final path.
 
-    :param work: an empty directory; the tree is moved out of it by the caller.
-    :param mend: where the store's copy of a package was altered, unpack another one in ``work``.
     :raises CouldNotError: an artifact that is missing or not the locked one, no space, no permission.
     :raises InputError: packages that cannot be linked together.
     """
-    tree = work / "tree"
-    conda = [row for row in rows if row.manager == "conda"]
-    wheels = [row for row in rows if row.manager == "pip"]
-    instead = work / "unpacked" if mend else None
-    packages = _extract(conda, source, store, instead, jobs=jobs, reporter=reporter)
-    reporter.step(f"linking {len(packages)} conda packages")
-    view = _empty(work / "view")
-    clobbered = link_packages(packages, tree, final=final, platform=platform, view=view)
-    # py-rattler takes the environment for a cache; a backup would pass over it.
-    (tree / "CACHEDIR.TAG").unlink(missing_ok=True)
-    settle_records(tree, packages)
-    owners: Owners = conda_owners(tree)
-    site_packages = site_packages_of(packages)
-    if wheels and site_packages:
-        reporter.step(f"installing {len(wheels)} wheels")
-        placed = place_wheels(wheels, source.artifact, site_packages, jobs=jobs)
-        check_places(placed, tree, owners, site_packages)
-        clobbered += _add_wheels(placed, tree, site_packages, final, work)
-        owners |= wheel_owners(wheels, tree, tree / site_packages, owners)
-    not_compiled: tuple[str, ...] = ()
-    python = python_version(packages)
-    if python and site_packages:
-        reporter.step("compiling bytecode")
-        library = str(Path(site_packages).parent)
-        not_compiled = compile_sources(tree, final, library, python, jobs=jobs)
-        settle_bytecode_records(tree)
-    _leave_lock(tree, source)
-    settle_modes(tree)
-    files = scan(tree, jobs=jobs)
-    return BuiltTree(
-        path=tree,
-        files={name: _owned(record, owners) for name, record in files.items()},
-        unrun_scripts=post_link_scripts(packages),
-        not_compiled=not_compiled,
-        clobbered=clobbered,
-    )
+    return _Builder(plan, shop).build()
 
 
-def _extract(
-    rows: Sequence[LockedPackage],
-    source: ArtifactSource,
-    store: Store,
-    instead: Path | None,
-    *,
-    jobs: int,
-    reporter: Reporter,
-) -> list[ExtractedPackage]:
-    reporter.step(f"checking and unpacking {len(rows)} conda packages")
-    with reporter.task("packages", len(rows), "packages") as progress, ThreadPoolExecutor(jobs) as pool:
+@dataclass(kw_only=True)
+class _Tree:
+    """What is known of the tree while it is made."""
 
-        def extract(row: LockedPackage) -> ExtractedPackage:
-            tree = store.tree(source.artifact(row), row.filename, row.sha256 or "", instead=instead)
-            progress.advance(1)
-            return ExtractedPackage(row=row, tree=tree)
+    path: Path
+    site_packages: str | None
+    owners: Owners = field(default_factory=dict)
+    clobbered: tuple[str, ...] = ()
 
-        return list(pool.map(extract, rows))
+
+class _Builder:
+    def __init__(self, plan: Blueprint, shop: Workshop) -> None:
+        self.plan = plan
+        self.shop = shop
+        # A script may write into files, and a hard link would carry that into the store.
+        self.linker = Linker(links=not plan.scripts)
+        self.packages = self._unpack_conda()
+        self.wheels: list[PlacedWheel] = []
+        self.chosen = Winners(wheels={}, clashing=())
+
+    def build(self) -> BuiltTree:
+        tree = self._link_conda()
+        records = CondaRecords(tree.path, self.packages)
+        tree.owners = records.owners()
+        self._link_wheels(tree)
+        self._leave_ours(tree.path)
+        self._run_scripts(tree)
+        bytecode = self._compile(tree)
+        settle_modes(tree.path)
+        files = self._scan(tree, records, bytecode)
+        return BuiltTree(
+            path=tree.path,
+            files={name: _owned(record, tree.owners) for name, record in files.items()},
+            unrun_scripts=tuple(n for n in post_link_scripts(self.packages) if n not in self.plan.scripts),
+            not_compiled=tuple(bytecode.failed),
+            clobbered=tree.clobbered,
+            copied=self.linker.reason if self.linker.links else "",
+        )
+
+    # -- linking ---------------------------------------------------------------------------------------
+
+    def _unpack_conda(self) -> list[ExtractedPackage]:
+        rows = self.plan.of("conda")
+        reporter = self.shop.reporter
+        reporter.step(f"checking and unpacking {len(rows)} conda packages")
+        with reporter.task("packages", len(rows), "packages") as progress:
+
+            def unpack(row: LockedPackage) -> ExtractedPackage:
+                stored = self._stored(row)
+                progress.advance(1)
+                return ExtractedPackage(row=row, tree=stored.path, fresh=stored.fresh)
+
+            with ThreadPoolExecutor(self.shop.jobs) as pool:
+                return list(pool.map(unpack, rows))
+
+    def _stored(self, row: LockedPackage) -> StoredTree:
+        instead = self.shop.work / "unpacked" if self.shop.mend else None
+        artifact = self.plan.source.artifact(row)
+        return self.shop.store.tree(artifact, row.filename, row.sha256 or "", instead=instead)
+
+    def _link_conda(self) -> _Tree:
+        plan, shop = self.plan, self.shop
+        path = shop.work / "tree"
+        if plan.interpreter is not None:
+            return _Tree(path=path, site_packages=make_virtual_environment(path, plan.interpreter))
+        shop.reporter.step(f"linking {len(self.packages)} conda packages")
+        view = _empty(shop.work / "view")
+        clobbered = link_packages(
+            self.packages,
+            path,
+            final=plan.final,
+            platform=plan.platform,
+            view=view,
+            links=self.linker.links,
+            jobs=shop.jobs,
+        )
+        # py-rattler takes the environment for a cache; a backup would pass over it.
+        (path / "CACHEDIR.TAG").unlink(missing_ok=True)
+        self._notice_links(path)
+        return _Tree(path=path, site_packages=site_packages_of(self.packages), clobbered=clobbered)
+
+    def _notice_links(self, tree: Path) -> None:
+        """Learn from one file how py-rattler has placed all of them."""
+        for package in self.packages:
+            for entry in package.paths:
+                placed, source = tree / entry["_path"], package.tree / entry["_path"]
+                unchanged = "prefix_placeholder" not in entry and not source.is_symlink()
+                if unchanged and placed.is_file() and source.is_file() and source.stat().st_size:
+                    self.linker.notice(source, placed)
+                    return
+
+    def _link_wheels(self, tree: _Tree) -> None:
+        rows = self.plan.of("pip")
+        if not rows or tree.site_packages is None:
+            return
+        shop = self.shop
+        shop.reporter.step(f"checking and linking {len(rows)} wheels")
+        with shop.reporter.task("wheels", len(rows), "packages") as progress:
+
+            def unpack(row: LockedPackage) -> StoredTree:
+                stored = self._stored(row)
+                progress.advance(1)
+                return stored
+
+            artifact = self.plan.source.artifact
+            self.wheels = place_wheels(rows, artifact, unpack, tree.site_packages, jobs=shop.jobs)
+        check_places(self.wheels, tree.path, tree.owners, tree.site_packages)
+        self.chosen = winners(self.wheels)
+        target = Target(tree.path, self.plan.final, tree.site_packages, self.linker)
+        link_wheels(self.wheels, self.chosen, target)
+        tree.clobbered += self.chosen.clashing
+        tree.owners |= wheel_owners(self.wheels, tree.site_packages)
+
+    def _leave_ours(self, tree: Path) -> None:
+        source = self.plan.source
+        text = lock_json.write(source.lockfile, source_sha256=source.lockfile_sha256)
+        (_empty(tree / ".envforge") / "lock.json").write_text(text, encoding="utf-8")
+        write_activation(tree, self.plan.final, name=source.lockfile.name, digest=source.lockfile.digest())
+
+    def _run_scripts(self, tree: _Tree) -> None:
+        if not self.plan.scripts:
+            return
+        chosen = chosen_scripts(self.plan.scripts, self.packages)
+        # They write down where they are, so the tree has to be there; without a receipt it is not finished.
+        tree.path.rename(self.plan.final)
+        tree.path = self.plan.final
+        for package in chosen:
+            self.shop.reporter.step(f"running the post-link script of {package.row.name}")
+            changed = run_script(package, tree.path, jobs=self.shop.jobs, reporter=self.shop.reporter)
+            tree.owners |= dict.fromkeys(changed, (f"conda:{package.row.name}", "post-link"))
+
+    # -- bytecode --------------------------------------------------------------------------------------
+
+    def _compile(self, tree: _Tree) -> Bytecode:
+        compiler = self._compiler(tree.path)
+        if compiler is None or tree.site_packages is None:
+            return Bytecode()
+        self.shop.reporter.step("compiling bytecode")
+        hashes = {f"conda:{p.row.name}": p.row.sha256 or "" for p in self.packages}
+        hashes |= {wheel.owner: wheel.row.sha256 or "" for wheel in self.wheels}
+        artifacts = {
+            path: hashes[owner]
+            for path, (owner, how) in tree.owners.items()
+            if path.endswith(".py") and how == "packaged"
+        }
+        return Bytecode.settle(
+            tree.path,
+            str(Path(tree.site_packages).parent),
+            artifacts,
+            compiler,
+            store=None if self.shop.mend else self.shop.store,
+            linker=self.linker,
+            jobs=self.shop.jobs,
+        )
+
+    def _compiler(self, tree: Path) -> Compiler | None:
+        python = tree / "bin" / "python"
+        if self.plan.interpreter is not None:
+            known = self.plan.interpreter
+            return Compiler(python=python, version=known.version, identity=known.identity)
+        version = python_version(self.packages)
+        if version is None:
+            return None
+        row = next(package.row for package in self.packages if package.row.name == "python")
+        return Compiler(python=python, version=version, identity=row.sha256 or "")
+
+    # -- what came of it -------------------------------------------------------------------------------
+
+    def _scan(self, tree: _Tree, records: CondaRecords, bytecode: Bytecode) -> dict[str, FileRecord]:
+        """Hash everything, and hold it against the packages before anybody believes it."""
+        self.shop.reporter.step("checking every file")
+        files = scan(tree.path, jobs=self.shop.jobs)
+        hashes = {name: record.sha256 for name, record in files.items() if record.sha256 is not None}
+        self._check({**records.expected(), **wheel_hashes(self.chosen)}, hashes, tree.owners)
+        _check_bytecode(bytecode, hashes)
+        for name in records.write(tree.path, hashes):
+            files[name] = file_record(tree.path, name)
+        compiler = self._compiler(tree.path)
+        if compiler is not None and not self.shop.mend:
+            bytecode.keep(tree.path, hashes, compiler, self.shop.store, self.linker)
+        return files
+
+    def _check(self, expected: Mapping[str, str], hashes: Mapping[str, str], owners: Owners) -> None:
+        rows = {f"conda:{package.row.name}": (package.row, package.tree) for package in self.packages}
+        rows |= {wheel.owner: (wheel.row, wheel.tree.path) for wheel in self.wheels}
+        doubtful = {
+            owners[path][0]
+            for path, sha256 in expected.items()
+            if path in hashes and hashes[path] != sha256 and owners[path][1] == "packaged"
+        }
+        for owner in sorted(doubtful):
+            row, stored = rows[owner]
+            self.shop.store.confirm(stored, self.plan.source.artifact(row), row.filename, row.sha256 or "")
+
+
+def bytecode_key(plan: Blueprint) -> str | None:
+    """What the store knows the bytecode of an environment by; ``None`` where it has no Python."""
+    python = next((row for row in plan.of("conda") if row.name == "python"), None)
+    if plan.interpreter is None and python is None:
+        return None
+    identity = plan.interpreter.identity if plan.interpreter else python.sha256 if python else None
+    return Compiler(python=Path(), version="", identity=identity or "").key
+
+
+def _check_bytecode(bytecode: Bytecode, hashes: Mapping[str, str]) -> None:
+    for path, (sha256, kept) in bytecode.expected.items():
+        if hashes.get(path) != sha256:
+            raise CouldNotError(
+                f"the store's copy of some bytecode was altered: {path}",
+                at=str(kept),
+                do=f"rm -rf {shlex.quote(str(kept.parent))}   # then the same command again; it is made anew",
+            )
 
 
 def _empty(directory: Path) -> Path:
     directory.mkdir()
     return directory
-
-
-def _add_wheels(
-    placed: Sequence[PlacedWheel], tree: Path, site_packages: str, final: Path, work: Path
-) -> tuple[str, ...]:
-    """Install the wheels; returns the paths that two of them bring differently."""
-    groups, clashing = waves(placed)
-    for group in groups:
-        uv = _empty(work / "uv")
-        install_wheels(group, tree, site_packages, work=uv)
-        shutil.rmtree(uv)
-    settle_wheels([wheel.row for wheel in placed], tree, tree / site_packages, final)
-    return clashing
-
-
-def _leave_lock(tree: Path, source: ArtifactSource) -> None:
-    ours = _empty(tree / ".envforge")
-    text = lock_json.write(source.lockfile, source_sha256=source.lockfile_sha256)
-    (ours / "lock.json").write_text(text, encoding="utf-8")
 
 
 def _owned(record: FileRecord, owners: Owners) -> FileRecord:

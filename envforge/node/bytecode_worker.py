@@ -1,10 +1,12 @@
 """Make bytecode that nobody has to write later.  Run by the Python of an environment, not imported.
 
-    PYTHONHASHSEED=0 python -S -s -B bytecode_worker.py ROOT FINAL <list
+    PYTHONHASHSEED=0 python -S -s -B bytecode_worker.py ROOT <list
 
 Standard input is the paths of sources below ROOT, a NUL after each.  Where its bytecode is there already,
 with this Python's magic number and for a source of this size, only its header is made unchecked; else the
-source is compiled as if it lay below FINAL.  What does not compile is printed, in the same way.
+source is compiled under its path relative to ROOT, which Python replaces by the real one when it imports it.
+For each source two texts are printed, a NUL after each: itself, and its bytecode's path below ROOT, empty
+where it does not compile.
 
 It must run on every Python that an environment may hold, so: the standard library, and nothing new.
 """
@@ -21,26 +23,28 @@ import os
 import warnings
 
 
-def main(root, final):
+def main(root):
     """Go through the list; see the module's docstring."""
     warnings.simplefilter("ignore")
     for line in sys.stdin.buffer.read().split(b"\0")[:-1]:
         name = line.decode("utf-8", "surrogateescape")
         source = os.path.join(root, name)
         cache = importlib.util.cache_from_source(source)
+        told = importlib.util.cache_from_source(name)
         try:
             with open(source, "rb") as file:
                 content = file.read()
             code = packaged(cache, content)
             if code is None:
-                code = dumped(compiled(content, os.path.join(final, name)))
+                code = dumped(compiled(content, name))
             write(cache, header(content) + code)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-            sys.stdout.buffer.write(line + b"\0")
+            told = ""
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:  # no bytecode could ever be there
                 raise
-            sys.stdout.buffer.write(line + b"\0")
+            told = ""
+        sys.stdout.buffer.write(line + b"\0" + told.encode("utf-8", "surrogateescape") + b"\0")
 
 
 def packaged(cache, content):
@@ -61,9 +65,9 @@ def packaged(cache, content):
     return data[16:] if same else None
 
 
-def compiled(content, path):
-    """The code object of a source that will lie at ``path``."""
-    return compile(content, path, "exec", dont_inherit=True, optimize=0)
+def compiled(content, name):
+    """The code object of a source, as if it lay at ``name``."""
+    return compile(content, name, "exec", dont_inherit=True, optimize=0)
 
 
 def header(content):
@@ -91,4 +95,4 @@ def write(cache, data):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1])

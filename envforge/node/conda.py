@@ -13,14 +13,13 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from envforge.edges.extract import entry_points, package_paths, stale_bytecode
-from envforge.edges.hashing import file_sha256
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage
@@ -30,12 +29,9 @@ from envforge.node.links import escaping_link
 
 __all__ = [
     "ExtractedPackage",
-    "conda_owners",
     "link_packages",
     "post_link_scripts",
     "python_version",
-    "settle_bytecode_records",
-    "settle_records",
     "site_packages_of",
 ]
 
@@ -46,10 +42,11 @@ _PYTHON = re.compile(r"\d{1,4}\.\d{1,4}(?![0-9])")
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractedPackage:
-    """A locked conda package and its proven tree in the store."""
+    """A locked conda package and its tree in the store; ``fresh`` if that was unpacked just now."""
 
     row: LockedPackage
     tree: Path
+    fresh: bool = True
 
     @cached_property
     def paths(self) -> list[dict[str, Any]]:
@@ -101,13 +98,22 @@ def post_link_scripts(packages: Sequence[ExtractedPackage]) -> tuple[str, ...]:
 
 
 def link_packages(
-    packages: Sequence[ExtractedPackage], tree: Path, *, final: Path, platform: str, view: Path
+    packages: Sequence[ExtractedPackage],
+    tree: Path,
+    *,
+    final: Path,
+    platform: str,
+    view: Path,
+    links: bool,
+    jobs: int,
 ) -> tuple[str, ...]:
     """Link ``packages`` into the new directory ``tree`` as if it were at ``final``.
 
     :returns: the paths that more than one package brings, sorted.
 
     :param view: an empty directory for the throw-away cache; on the file system of ``tree`` or not.
+    :param links: whether files may be hard links to the store's.
+    :param jobs: how many threads may link.
     :raises InputError: if two packages cannot be linked together, or one writes through another's symlink.
     :raises CouldNotError: if linking fails: space, quota, permission.
     """
@@ -118,7 +124,9 @@ def link_packages(
     claims = [_claims(package, site_packages) for package in packages]
     lost = losers(claims)
     records = [_record(package, view, lost.get(package.row.name)) for package in packages]
-    asyncio.run(_install(records, tree, final, platform, view))
+    # The engine asks once, when it makes its threads.
+    os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
+    asyncio.run(_install(records, tree, final, platform, view, links=links))
     for package in packages:
         # Bytecode that Python would have passed over; nobody else has a link to this name.
         for name in stale_bytecode(package.tree) - lost.get(package.row.name, set()):
@@ -137,7 +145,9 @@ def _claims(package: ExtractedPackage, site_packages: str | None) -> Claims:
     )
 
 
-async def _install(records: list[Any], tree: Path, final: Path, platform: str, view: Path) -> None:
+async def _install(
+    records: list[Any], tree: Path, final: Path, platform: str, view: Path, *, links: bool
+) -> None:
     from rattler import Client, Config, Subdir
     from rattler.exceptions import InstallerError, LinkError, TransactionError
     from rattler.install import install
@@ -160,6 +170,7 @@ async def _install(records: list[Any], tree: Path, final: Path, platform: str, v
             show_progress=False,
             client=client,
             alternative_target_prefix=final,
+            config=None if links else Config.from_toml("allow-hard-links = false"),
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
         raise _not_linked(error, tree.parent) from error
@@ -294,46 +305,6 @@ def _check_lengths(packages: Sequence[ExtractedPackage], final: Path) -> None:
                     )
 
 
-def conda_owners(tree: Path) -> dict[str, tuple[str, str]]:
-    """Who brought each path and how, from ``conda-meta``: ``path -> (owner, how)``."""
-    owners: dict[str, tuple[str, str]] = {}
-    for path in sorted((tree / "conda-meta").glob("*.json")):
-        record: Mapping[str, Any] = json.loads(path.read_bytes())
-        owner = f"conda:{record['name']}"
-        owners[f"conda-meta/{path.name}"] = (owner, "metadata")
-        for entry in record["paths_data"]["paths"]:
-            owners[entry["_path"]] = (owner, _how(entry))
-    return owners
-
-
-def _how(entry: Mapping[str, Any]) -> str:
-    kind = entry.get("path_type", "")
-    if "entry_point" in kind:
-        return "entry-point"
-    if kind == "pyc_file":
-        return "bytecode"
-    return "prefix" if entry.get("prefix_placeholder") else "packaged"
-
-
-def settle_records(tree: Path, packages: Sequence[ExtractedPackage]) -> None:
-    """Make ``conda-meta`` a function of the lock and the path: no cache paths, the lock's URLs."""
-    by_stem = {package.stem: package.row for package in packages}
-    for path in (tree / "conda-meta").glob("*.json"):
-        record = json.loads(path.read_bytes())
-        row = by_stem[path.stem]
-        # In the order in which threads were done.
-        record["files"] = sorted(record.get("files") or ())
-        record["paths_data"]["paths"].sort(key=lambda entry: entry["_path"])
-        record.pop("extracted_package_dir", None)
-        record.pop("package_tarball_full_path", None)
-        record["link"] = {"source": "", "type": 1}
-        record["url"] = row.url
-        record["channel"] = f"{row.channel}/"
-        record["fn"] = row.filename
-        write_record(path, record)
-    (tree / "conda-meta" / "history").write_text("", encoding="utf-8")
-
-
 def site_packages_of(packages: Sequence[ExtractedPackage]) -> str | None:
     """Where Python packages go, relative to the prefix; ``None`` for an environment without Python.
 
@@ -351,20 +322,3 @@ def site_packages_of(packages: Sequence[ExtractedPackage]) -> str | None:
                 raise InputError("python_site_packages_path is no text", at=package.row.filename, do=_ASK)
             return check_inside(told or usual, at=f"{package.row.filename}: python_site_packages_path")
     return None
-
-
-def settle_bytecode_records(tree: Path) -> None:
-    """Tell ``conda-meta`` the hash of each packaged bytecode file as it is now."""
-    for path in (tree / "conda-meta").glob("*.json"):
-        record = json.loads(path.read_bytes())
-        entries = [e for e in record["paths_data"]["paths"] if e["_path"].endswith(".pyc")]
-        for entry in entries:
-            if (tree / entry["_path"]).is_file():
-                entry["sha256_in_prefix"] = file_sha256(tree / entry["_path"])
-        if entries:
-            write_record(path, record)
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write one ``conda-meta`` record, the same bytes for the same content."""
-    path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,71 +1,108 @@
 """Where the files of wheels will go, worked out before anything is written.
 
-uv installs in parallel, writes over what is there, follows symbolic links, and removes an older version of a
-project that it finds.  So nothing is left to it: what would touch a conda package's file is refused, and
-wheels that bring different files of one name (two that bring the command ``fastapi``) are installed one after
-the other, in the order of the lock.
+A wheel's files go to site-packages, or where their directory in ``NAME.data`` says (binary distribution
+format, PyPA).  What would touch a conda package's file is refused; of two wheels that bring different files
+of one name (two that bring the command ``fastapi``) the later one in the order of the lock has its own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from envforge.edges.archive import check_member, wheel_contents
-from envforge.edges.extract import check_artifact
+from envforge.edges.archive import check_member
+from envforge.edges.store import StoredTree
+from envforge.edges.wheels import WheelContents
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage, canonical_name
 
-__all__ = ["PlacedWheel", "check_places", "place_wheels", "waves"]
+__all__ = ["EntryPoint", "PlacedWheel", "Winners", "check_places", "place_wheel", "winners"]
 
 _ASK = "do not install this wheel; ask its index"
-_RESERVED = (".envforge", "conda-meta")
+_RESERVED = (".envforge", "conda-meta", "pyvenv.cfg")
 _SCRIPTS = ("[console_scripts]", "[gui_scripts]")
+_NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_VERSION = re.compile(r"[0-9A-Za-z.!+_-]+")
+_FUNCTION = re.compile(rf"({_NAME})\s*:\s*({_NAME})\s*(?:\[[^\]]*\])?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryPoint:
+    """The function that a command of a wheel calls: ``attribute`` of ``module``."""
+
+    module: str
+    attribute: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedWheel:
-    """A wheel whose hash was checked, and what it will write.
+    """A wheel whose hash was checked, unpacked, and what it will have in the prefix.
 
-    ``places`` maps paths relative to the prefix to something that tells different contents apart.
+    ``members`` maps paths relative to the prefix to the wheel's own names, ``commands`` to what they call.
     """
 
     row: LockedPackage
-    path: Path
-    places: Mapping[str, str]
+    tree: StoredTree
+    contents: WheelContents
+    members: Mapping[str, str]
+    commands: Mapping[str, EntryPoint]
+
+    @property
+    def owner(self) -> str:
+        """The wheel as an owner of files."""
+        return f"pip:{canonical_name(self.row.name)}"
+
+    def places(self) -> Iterator[tuple[str, object]]:
+        """Every path that it brings, with something that tells different contents apart."""
+        for place, name in self.members.items():
+            yield place, self.contents.files[name]
+        yield from self.commands.items()
 
 
-def place_wheels(
-    rows: Sequence[LockedPackage],
-    artifact: Callable[[LockedPackage], Path],
-    site_packages: str,
-    *,
-    jobs: int,
-) -> list[PlacedWheel]:
-    """Hash every wheel and find out where its files go, in the order of ``rows``.
+def place_wheel(
+    row: LockedPackage, tree: StoredTree, contents: WheelContents, site_packages: str
+) -> PlacedWheel:
+    """Find out where the files of a wheel go.
 
     :param site_packages: relative to the prefix.
-    :raises CouldNotError: if one is not the file that was locked.
-    :raises InputError: if one is no wheel, or names a path outside the prefix.
+    :raises InputError: if one has no place, or would be outside the prefix.
     """
+    _check_identity(row, contents.info)
+    members = {_place(name, contents.data, site_packages, row): name for name in contents.files}
+    commands = {f"bin/{command}": point for command, point in _commands(contents.entry_points, row)}
+    return PlacedWheel(
+        row=row,
+        tree=tree,
+        contents=contents,
+        # An installer writes these.
+        members={place: name for place, name in members.items() if place not in commands},
+        commands=commands,
+    )
 
-    def place(row: LockedPackage) -> PlacedWheel:
-        path = artifact(row)
-        check_artifact(path, row.filename, row.sha256 or "")
-        files, points = wheel_contents(path, row.filename)
-        places = {}
-        data = f"{next(n for n in files if '.dist-info/' in n).split('.dist-info/')[0]}.data"
-        for name, content in files.items():
-            places[_place(name, data, site_packages, row)] = content
-        for command, function in _commands(points, row):
-            places[f"bin/{command}"] = function
-        return PlacedWheel(row=row, path=path, places=places)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(place, rows))
+def _check_identity(row: LockedPackage, info: str) -> None:
+    """Whether the wheel is of the project and version that the row says.
+
+    Versions have several spellings (PEP 440): it is their numbers that are compared.
+    """
+    name, _, version = info.removesuffix(".dist-info").partition("-")
+    same = canonical_name(name) == canonical_name(row.name) and _numbers(version) == _numbers(row.version)
+    if not same or not _VERSION.fullmatch(row.version):
+        raise InputError(
+            f"{row.name} {row.version} is locked as {row.filename}, which is another package",
+            at=f"package {row.name} ({row.manager}, {row.platform})",
+            do="lock again: envforge lock",
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    found = [int(digits) for digits in re.findall(r"[0-9]{1,40}", version)]
+    while found and found[-1] == 0:
+        found.pop()
+    return found
 
 
 def _place(name: str, data: str, site_packages: str, row: LockedPackage) -> str:
@@ -86,7 +123,7 @@ def _place(name: str, data: str, site_packages: str, row: LockedPackage) -> str:
     return roots[kind] + inside
 
 
-def _commands(points: bytes, row: LockedPackage) -> list[tuple[str, str]]:
+def _commands(points: bytes, row: LockedPackage) -> list[tuple[str, EntryPoint]]:
     """The commands of an ``entry_points.txt`` and what they call."""
     try:
         lines = points.decode("utf-8").splitlines()
@@ -98,9 +135,13 @@ def _commands(points: bytes, row: LockedPackage) -> list[tuple[str, str]]:
             section = line
         elif section in _SCRIPTS and "=" in line and not line.startswith(("#", ";")):
             command, _, function = (part.strip() for part in line.partition("="))
-            if check_member(command, at=f"{row.filename}: entry_points.txt").count("/"):
+            place = f"{row.filename}: entry_points.txt"
+            if check_member(command, at=place).count("/") or not command.isprintable():
                 raise InputError(f"the entry point {command!r} is no file name", at=row.filename, do=_ASK)
-            found.append((command, function))
+            match = _FUNCTION.fullmatch(function)
+            if match is None:
+                raise InputError(f"the entry point {command!r} calls no function", at=place, do=_ASK)
+            found.append((command, EntryPoint(module=match[1], attribute=match[2])))
     return found
 
 
@@ -121,7 +162,7 @@ def check_places(
         other = provided.get(canonical_name(row.name))
         if other is not None:
             raise _clash(row, f"replace {row.name}, which {other[1]} brings", other[0])
-        for place in wheel.places:
+        for place, _ in wheel.places():
             if place in taken:
                 raise _clash(row, f"write over a file of {taken[place][0]}", place)
             if place.split("/")[0] in _RESERVED:
@@ -155,22 +196,38 @@ def _provided(taken: Mapping[str, tuple[str, str]], site_packages: str) -> dict[
     return found
 
 
-def waves(wheels: Sequence[PlacedWheel]) -> tuple[list[list[PlacedWheel]], tuple[str, ...]]:
-    """Groups of wheels to install one after the other, and the paths that two of them bring differently.
+@dataclass(frozen=True, kw_only=True)
+class Winners:
+    """Which wheel each path is from, and the paths that two bring differently, sorted."""
 
-    In each group no file is brought twice with different contents, so that the order within does not matter.
+    wheels: Mapping[str, PlacedWheel]
+    clashing: tuple[str, ...]
+
+
+def winners(wheels: Sequence[PlacedWheel]) -> Winners:
+    """Of wheels that bring one path, the last has it.
+
+    :raises InputError: if one has a file where another has a directory.
     """
-    groups: list[list[PlacedWheel]] = []
-    last: dict[str, tuple[str, int]] = {}
+    chosen: dict[str, tuple[PlacedWheel, object]] = {}
     clashing = set()
     for wheel in wheels:
-        number = 0
-        for place, content in wheel.places.items():
-            before, where = last.get(place, (content, 0))
-            number = max(number, where + (before != content))
-            if before != content:
+        for place, content in wheel.places():
+            if place in chosen and chosen[place][1] != content:
                 clashing.add(place)
-        last |= {place: (content, number) for place, content in wheel.places.items()}
-        groups += [[] for _ in range(number + 1 - len(groups))]
-        groups[number].append(wheel)
-    return groups, tuple(sorted(clashing))
+            chosen[place] = (wheel, content)
+    folders: dict[str, PlacedWheel] = {}
+    for place, (wheel, _) in chosen.items():
+        folder = place.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = wheel
+            folder = folder.rpartition("/")[0]
+    both = next((place for place in chosen if place in folders), None)
+    if both is not None:
+        file, folder_of = chosen[both][0].row.filename, folders[both].row.filename
+        raise InputError(
+            f"{file} has a file where {folder_of} has a directory", at=both, do="lock without one of the two"
+        )
+    return Winners(
+        wheels={place: wheel for place, (wheel, _) in chosen.items()}, clashing=tuple(sorted(clashing))
+    )

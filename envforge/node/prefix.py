@@ -4,9 +4,12 @@
 
     P                               -> NAME.generations/3f2a9c…     exchanged by one rename
     P.generations/3f2a9c…/          an environment, linked for this path, never changed again
+    P.generations/3f2a9c….2/        the same made anew, because the first was damaged
     P.generations/3f2a9c….json      when, by whom and from what it was made
     P.generations/.work-…/          what is being made; removed by the next run if its maker is gone
-    .P.switch-…                     the symlink on its way to P; the same
+    P.generations/.turn             a symlink whose text says who is switching or removing
+    .P.switch-…                     the symlink on its way to P; removed as work is
+    .P.gone-…                       the generations on their way out, after P is uninstalled
     P.generations/store/            the store, where no other was named
     P.generations/log.txt           the story of the last failure
 """
@@ -14,16 +17,32 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from envforge.edges.scratch import abandoned, make_directory, owner_mark, scratch, sweep
+from envforge.edges.scratch import (
+    abandoned,
+    discard,
+    exclusive,
+    make_directory,
+    owner_mark,
+    remove_tree,
+    scratch,
+    sweep,
+)
 from envforge.errors import CouldNotError, InputError
+from envforge.node.scan import RECEIPT
 from envforge.settings import use_log_file
 
-__all__ = ["Prefix"]
+__all__ = ["GENERATION", "Prefix", "is_complete"]
+
+GENERATION = re.compile(r"[0-9a-f]{12}(\.[1-9][0-9]{0,5})?")
+"""The name of a generation's directory."""
+
+TURN_SECONDS = 120.0
 
 _UNUSABLE = frozenset("\"'\\$`:")
 """What no environment can have in its path: packages write it into quotes, and PATH is split at colons."""
@@ -104,16 +123,80 @@ class Prefix:
                     do="name a --prefix in a directory of your own",
                 )
 
+    # -- generations -----------------------------------------------------------------------------------
+
     def current(self) -> Path | None:
-        """The generation that ``P`` points to, or ``None`` where there is none yet."""
+        """The generation that ``P`` points to, or ``None`` where there is none."""
         if not self.path.is_symlink() or not self._is_ours():
             return None
         generation = self.generations / self.path.readlink().name
         return generation if generation.is_dir() else None
 
     def generation(self, identity: str) -> Path:
-        """The directory of the generation called ``identity``."""
-        return self.generations / identity
+        """The directory of the generation called ``identity``: of several, the current or the last.
+
+        A damaged generation is made anew beside itself, because jobs may still run in it.
+        """
+        made = self._made(identity)
+        current = self.current()
+        if current in made:
+            return current
+        return made[-1] if made else self.generations / identity
+
+    def anew(self, identity: str) -> Path:
+        """A directory for the generation called ``identity`` that is not there yet."""
+        made = self._made(identity)
+        number = max((_number(path.name) for path in made), default=0) + 1
+        return self.generations / (identity if number == 1 else f"{identity}.{number}")
+
+    def _made(self, identity: str) -> list[Path]:
+        found = [path for path in self.finished() if path.name.partition(".")[0] == identity]
+        return sorted(found, key=lambda path: _number(path.name))
+
+    def finished(self) -> list[Path]:
+        """Every generation that is finished, in no particular order."""
+        try:
+            with os.scandir(self.generations) as entries:
+                names = [entry.name for entry in entries if GENERATION.fullmatch(entry.name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise CouldNotError(
+                f"cannot read the generations: {error.strerror}",
+                at=str(self.generations),
+                do="check who may read it",
+            ) from error
+        return [path for name in sorted(names) if is_complete(path := self.generations / name)]
+
+    def named(self, name: str) -> Path:
+        """The generation whose name begins with ``name``.
+
+        :raises InputError: if there is none, or more than one.
+        """
+        found = [path for path in self.finished() if path.name.startswith(name)]
+        exact = [path for path in found if path.name == name]
+        if len(exact or found) != 1:
+            raise InputError(
+                f"{len(found)} generations begin with {name!r}",
+                at=str(self.generations),
+                do=f"envforge history {shlex.quote(str(self.path))}   # lists them",
+            )
+        return (exact or found)[0]
+
+    # -- changing --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def turn(self, *, seconds: float = TURN_SECONDS) -> Iterator[None]:
+        """Be the only one who switches or removes generations of this prefix, for a moment.
+
+        :param seconds: how long to wait for somebody else.
+        :raises BusyError: if somebody else is at it for longer than that.
+        :raises CouldNotError: if nothing can be written there.
+        """
+        make_directory(self.generations)
+        lock = self.generations / ".turn"
+        with exclusive(lock, seconds=seconds):
+            yield
 
     def switch(self, generation: Path) -> None:
         """Point ``P`` to ``generation``, by one rename: at no instant is there no ``P``.
@@ -132,6 +215,27 @@ class Prefix:
             self.check()  # which says what lies there
             raise
 
+    def remove(self, generation: Path) -> None:
+        """Remove a generation that ``P`` does not point to, and the note beside it; to be called in turn."""
+        discard(generation, self.generations)
+        self.note(generation).unlink(missing_ok=True)
+
+    def note(self, generation: Path) -> Path:
+        """Where it is written down how a generation came to be."""
+        return self.generations / f"{generation.name}.json"
+
+    def uninstall(self) -> None:
+        """Remove ``P`` and all that lies beside it; to be called in turn.
+
+        The first step, one unlink, decides: after it there is no environment any more.
+        """
+        if self.path.is_symlink():
+            self.path.unlink()
+        gone = self.path.with_name(f"{self._going}{owner_mark()}")
+        self.generations.rename(gone)
+        with suppress(OSError):
+            remove_tree(gone)
+
     @contextmanager
     def work(self) -> Iterator[Path]:
         """A directory beside the generations to make one in; gone afterwards, whatever happened."""
@@ -145,16 +249,38 @@ class Prefix:
         """Remove what killed runs have left: work and links of processes that are gone."""
         sweep(self.generations)
         left: list[os.DirEntry[str]] = []
+        starts = (self._switching, self._going)
         with suppress(OSError), os.scandir(self.path.parent) as found:
-            left = [entry for entry in found if entry.name.startswith(self._switching)]
+            left = [entry for entry in found if entry.name.startswith(starts)]
         for entry in left:
             with suppress(OSError):
-                if abandoned(entry.name, entry.stat(follow_symlinks=False).st_mtime):
+                if entry.name.startswith(self._going):
+                    remove_tree(Path(entry.path))
+                elif abandoned(entry.name, entry.stat(follow_symlinks=False).st_mtime):
                     os.unlink(entry.path)  # noqa: PTH108 - an entry, not a Path
 
     @property
     def _switching(self) -> str:
         return f".{self.path.name}.switch-"
 
+    @property
+    def _going(self) -> str:
+        return f".{self.path.name}.gone-"
+
     def _is_ours(self) -> bool:
         return self.path.readlink().parent == Path(self.generations.name)
+
+
+def _number(name: str) -> int:
+    return int(name.partition(".")[2] or 1)
+
+
+def is_complete(generation: Path) -> bool:
+    """Whether the generation is there; its receipt is the last file that is written into it.
+
+    Files that were changed or removed afterwards are for ``verify`` to find.
+    """
+    try:
+        return (generation / RECEIPT).stat().st_size > 0
+    except OSError:
+        return False

@@ -4,96 +4,208 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Condition, Thread
 
-from envforge.edges.extract import normal_mode
 from envforge.edges.hashing import file_sha256
+from envforge.edges.process import Command, Conversation
 from envforge.errors import CouldNotError
 from envforge.model.receipt import FileRecord
+from envforge.node import scan_worker
 
-__all__ = ["RECEIPT", "scan", "settle_modes"]
+__all__ = ["RECEIPT", "file_record", "looking", "record_of", "scan", "settle_modes", "state_of", "unread"]
 
-RECEIPT = ".envforge/receipt.json"
+RECEIPT = scan_worker.RECEIPT.decode()
 """The one file of a generation that the receipt cannot list: itself."""
+
+_FIRST = 8 << 20  # bytes of work that no process is worth starting for
+_SHARE = 24 << 20  # bytes of work between two questions: some 25 ms
+_MOST = 64  # items in a question
 
 
 def scan(
     tree: Path, owners: Mapping[str, tuple[str, str]] | None = None, *, jobs: int = 4
 ) -> dict[str, FileRecord]:
-    """Every entry below ``tree`` but the receipt, by path; files hashed in ``jobs`` threads.
+    """Every entry below ``tree`` but the receipt, by path and sorted; files hashed in ``jobs`` processes.
 
     :param owners: who brought each path and how: ``path -> (owner, how)``; envforge itself where absent.
     :raises CouldNotError: if something cannot be read.
     """
     known = owners or {}
-    entries: list[tuple[str, os.stat_result]] = []
-    _walk(tree, "", entries)
-    files = [name for name, status in entries if stat.S_ISREG(status.st_mode)]
-    hashes = _hashes(tree, files, jobs)
-    return {name: _record(tree, name, status, hashes, known) for name, status in entries}
+    with looking(tree, jobs=jobs) as found:
+        states = found()
+    names = sorted(states)
+    for name in names:
+        if (trouble := unread(states[name])) is not None:
+            raise CouldNotError(f"cannot read: {trouble}", at=f"{tree}/{name}")
+    return {name: record_of(name, states[name], *known.get(name, ())) for name in names}
 
 
-def _hashes(tree: Path, files: Sequence[str], jobs: int) -> dict[str, str]:
-    """The sha256 of each file, in shares: a task for each would cost more than the hashing."""
+@contextmanager
+def looking(tree: Path, *, jobs: int) -> Iterator[Callable[[], dict[str, str]]]:
+    """Begin to look at every entry below ``tree`` but the receipt, while the caller does something else.
 
-    def share(names: Sequence[str]) -> dict[str, str]:
-        return {name: file_sha256(Path(f"{tree}/{name}")) for name in names}
-
-    shares = [found for found in (files[start :: 4 * jobs] for start in range(4 * jobs)) if found]
-    hashes: dict[str, str] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        for found in pool.map(share, shares):
-            hashes |= found
-    return hashes
-
-
-def _walk(tree: Path, below: str, entries: list[tuple[str, os.stat_result]]) -> None:
+    :returns: what waits for the end and gives each entry's state by path; see ``scan_worker`` for its form.
+        When the block is left earlier, the rest is not looked at.
+    :raises CouldNotError: if ``tree`` itself cannot be read; from the call.
+    """
+    root = os.fsencode(tree)
+    work = _Work(*scan_worker.look(root, [b"d"], _FIRST), jobs=jobs)
+    threads = [Thread(target=_serve, args=(tree, work), daemon=True) for _ in range(jobs if work.left else 0)]
     try:
-        with os.scandir(tree / below) as directory:
-            found = sorted(directory, key=lambda entry: entry.name)
-            for entry in found:
-                name = f"{below}{entry.name}"
-                if name == RECEIPT:
-                    continue
-                entries.append((name, entry.stat(follow_symlinks=False)))
-                if entry.is_dir(follow_symlinks=False):
-                    _walk(tree, f"{name}/", entries)
-    except OSError as error:
-        raise CouldNotError(
-            f"cannot read: {error.strerror or error}", at=str(error.filename or tree / below)
-        ) from error
+        for thread in threads:
+            thread.start()
+        yield lambda: _finished(tree, work, threads)
+    finally:
+        work.stop()
+        for thread in threads:
+            thread.join()
 
 
-def _record(
-    tree: Path,
-    name: str,
-    status: os.stat_result,
-    hashes: Mapping[str, str],
-    owners: Mapping[str, tuple[str, str]],
-) -> FileRecord:
-    mode = stat.S_IMODE(status.st_mode)
-    if stat.S_ISDIR(status.st_mode):
-        return FileRecord(path=name, kind="directory", mode=mode, how="directory")
-    owner, how = owners.get(name, ("envforge", "metadata"))
-    if stat.S_ISLNK(status.st_mode):
-        return FileRecord(path=name, kind="link", target=str((tree / name).readlink()), owner=owner, how=how)
-    if not stat.S_ISREG(status.st_mode):
-        return FileRecord(path=name, kind="special", mode=mode)
+def _finished(tree: Path, work: _Work, threads: list[Thread]) -> dict[str, str]:
+    for thread in threads:
+        thread.join()
+    if work.failure is not None:
+        raise work.failure
+    trouble = unread(work.states.get(".", ""))
+    if trouble is not None:
+        raise CouldNotError(f"cannot read: {trouble}", at=str(tree))
+    return work.states
+
+
+class _Work:
+    """What is left to look at and what was found, shared by threads that each talk to a process."""
+
+    def __init__(self, entries: list[bytes], left: list[bytes], *, jobs: int) -> None:
+        self.left = left
+        self.states: dict[str, str] = {}
+        self.failure: BaseException | None = None
+        self.jobs = jobs
+        self._busy = 0
+        self._stopped = False
+        self._changed = Condition()
+        self._add(entries)
+
+    def take(self) -> list[bytes]:
+        """Some items; none when all is done."""
+        with self._changed:
+            while not self.left and self._busy and not self._stopped:
+                self._changed.wait()
+            count = max(1, min(_MOST, len(self.left) // (2 * self.jobs)))
+            # First what was found first: the large directories near the root, and large files.
+            taken, self.left = self.left[:count], self.left[count:]
+            self._busy += bool(taken)
+            return taken
+
+    def give(self, entries: list[bytes], left: list[bytes]) -> None:
+        """What became of items that were taken."""
+        with self._changed:
+            self._add(entries)
+            files = [item for item in left if item.startswith(b"f")]
+            if not self._stopped:
+                self.left = files + self.left + [item for item in left if item.startswith(b"d")]
+            self._busy -= 1
+            self._changed.notify_all()
+
+    def stop(self, failure: BaseException | None = None) -> None:
+        """Give nothing more to do."""
+        with self._changed:
+            self.left = []
+            self._stopped = True
+            self.failure = self.failure or failure
+            self._changed.notify_all()
+
+    def _add(self, entries: list[bytes]) -> None:
+        texts = os.fsdecode(b"\0".join(entries)).split("\0")
+        self.states.update(zip(texts[::2], texts[1::2], strict=False))  # nothing is one empty text
+
+
+def _serve(tree: Path, work: _Work) -> None:
+    root = os.fsencode(tree)
+    try:
+        with ExitStack() as stack:
+            worker: Conversation | None = None
+            alone = work.jobs == 1 or not sys.executable
+            while taken := work.take():
+                entries: list[bytes] | None = None
+                if not alone:
+                    try:
+                        if worker is None:
+                            worker = Conversation(_command(tree))
+                            stack.callback(worker.close)
+                        entries, left = _ask(worker, taken)
+                    except CouldNotError:  # no more processes allowed, or ended by somebody: slower, then
+                        alone = True
+                if entries is None:
+                    entries, left = scan_worker.look(root, taken, _SHARE)
+                work.give(entries, left)
+    except BaseException as error:  # noqa: BLE001 - it is raised again where the result is wanted
+        work.stop(error)
+
+
+def _command(tree: Path) -> Command:
+    return Command(argv=(sys.executable, "-I", "-S", "-B", scan_worker.__file__, str(tree)))
+
+
+def _ask(worker: Conversation, items: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    answer = worker.ask(b"\0".join([str(_SHARE).encode(), *items]))
+    entries, _, left = answer.partition(b"\0\0")
+    return entries.split(b"\0") if entries else [], left.split(b"\0") if left else []
+
+
+def state_of(record: FileRecord) -> str:
+    """What can be seen of an entry as one text, the same as ``looking`` gives for it."""
+    if record.kind == "link":
+        return f"l{record.target}"
+    mode = -1 if record.mode is None else record.mode
+    if record.kind == "file":
+        return f"f{mode:o} {record.size} {record.sha256}"
+    return f"{record.kind[0]}{mode:o}"
+
+
+def record_of(path: str, state: str, owner: str = "envforge", how: str = "metadata") -> FileRecord:
+    """The record of an entry that was found in ``state``; what cannot be read has no hash."""
+    if state.startswith("?"):
+        state = state.split(" ", 1)[1]
+    kind, rest = state[0], state[1:]
+    if kind == "l":
+        return FileRecord(path=path, kind="link", target=rest, owner=owner, how=how)
+    mode, *more = rest.split(" ")
+    if kind == "d":
+        return FileRecord(path=path, kind="directory", mode=int(mode, 8), how="directory")
+    if kind == "s":
+        return FileRecord(path=path, kind="special", mode=int(mode, 8))
     return FileRecord(
-        path=name,
+        path=path,
         kind="file",
-        mode=mode,
-        size=status.st_size,
-        sha256=hashes[name],
+        mode=int(mode, 8),
+        size=int(more[0]),
+        sha256=more[1] if len(more) > 1 else None,
         owner=owner,
         how=how,
     )
 
 
+def file_record(tree: Path, name: str) -> FileRecord:
+    """One file below ``tree`` as it is now."""
+    path = tree / name
+    status = path.lstat()
+    mode = stat.S_IMODE(status.st_mode)
+    return FileRecord(path=name, kind="file", mode=mode, size=status.st_size, sha256=file_sha256(path))
+
+
+def unread(state: str) -> str | None:
+    """Why an entry could not be read, in the system's words; ``None`` if it was."""
+    return os.strerror(int(state[1:].split(" ")[0])) if state.startswith("?") else None
+
+
 def settle_modes(tree: Path) -> None:
     """Give every entry the mode that follows from the packages, whatever the umask was."""
+    from envforge.edges.extract import normal_mode
+
     tree.chmod(0o755)
     for base, directories, files in os.walk(tree):
         for name in (*directories, *files):

@@ -6,7 +6,7 @@ believed: whoever uses it hashes it first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,12 @@ class ArtifactSource(Protocol):
     def lockfile_sha256(self) -> str:
         """sha256 of the YAML file that is shared, in hex."""
 
+    def prepare(self, rows: Sequence[LockedPackage]) -> None:
+        """Have the artifacts of ``rows`` at hand; called once something is to be made of them.
+
+        :raises CouldNotError: if one cannot be had.
+        """
+
     def artifact(self, package: LockedPackage) -> Path:
         """The file of one row, not hashed yet.
 
@@ -56,6 +62,9 @@ class MirrorSource:
             directory / "locks" / f"{_choose(self.manifest, name, directory)}.json"
         )
         self._by_sha256 = {file.sha256: file.path for file in self.manifest.files}
+
+    def prepare(self, rows: Sequence[LockedPackage]) -> None:
+        """Nothing: a mirror has its artifacts."""
 
     @property
     def lockfile(self) -> Lockfile:
@@ -84,12 +93,26 @@ class MirrorSource:
 
 
 class StoreSource:
-    """A lockfile whose artifacts are in the store already."""
+    """A lockfile whose artifacts are in the store, or will be once they are needed.
 
-    def __init__(self, lockfile: Lockfile, lockfile_sha256: str, store: Store) -> None:
+    :param fetch: has the artifacts of some rows in the store.
+    """
+
+    def __init__(
+        self,
+        lockfile: Lockfile,
+        lockfile_sha256: str,
+        store: Store,
+        fetch: Callable[[Sequence[LockedPackage]], None],
+    ) -> None:
         self._lockfile = lockfile
         self._sha256 = lockfile_sha256
         self._store = store
+        self._fetch = fetch
+
+    def prepare(self, rows: Sequence[LockedPackage]) -> None:
+        """Fetch what the store lacks."""
+        self._fetch(rows)
 
     @property
     def lockfile(self) -> Lockfile:
@@ -116,9 +139,12 @@ class StoreSource:
         return path
 
 
-def lock_packages(lockfile: Lockfile, platform: str, groups: Iterable[str]) -> tuple[LockedPackage, ...]:
+def lock_packages(
+    lockfile: Lockfile, platform: str, groups: Iterable[str], *, python: str | None = None
+) -> tuple[LockedPackage, ...]:
     """The rows to install, each of a kind that can be installed and proven.
 
+    :param python: the interpreter that wheels are to be installed for, where no conda package brings one.
     :raises InputError: for a platform that is not locked, a row without sha256, an sdist, or pip rows
         with no Python to install them into.
     """
@@ -137,11 +163,19 @@ def lock_packages(lockfile: Lockfile, platform: str, groups: Iterable[str]) -> t
                 do=f"take {row.name} from conda, or lock a version that has a wheel",
             )
     conda = {row.name for row in rows if row.manager == "conda"}
-    if "python" not in conda and any(row.manager == "pip" for row in rows):
+    if python is not None and conda:
+        raise InputError(
+            "the lockfile has conda packages: they cannot be installed into a virtual environment",
+            at=f"--python {python}",
+            do="leave --python out: conda's python is used, where the lockfile has one",
+        )
+    if python is None and "python" not in conda and any(row.manager == "pip" for row in rows):
         raise InputError(
             "the lockfile has wheels but no conda python to install them into",
             at=f"platform {platform}",
-            do="add python to the dependencies of the specification and lock again",
+            do="add python to the specification and lock again"
+            if conda
+            else "name the Python to use: --python /usr/bin/python3",
         )
     return rows
 

@@ -1,7 +1,8 @@
-"""Installing wheels into a linked tree, with uv, and making what uv writes independent of where that was.
+"""Wheels of the store in a linked tree: their files, their commands, and records of the installation.
 
-uv is given a throw-away cache, no index and no network, exact versions and their hashes.  It checks tags
-and hashes, and hard-links out of its cache; the cache is gone afterwards, so nothing shares the files.
+Files are linked as conda packages' are.  What depends on where the environment will be is written: commands,
+and scripts that begin with ``#!python``; and what depends on the installation: ``RECORD`` and ``INSTALLER``
+(PEP 376 and 627, binary distribution format).  Nothing is run, and no interpreter is asked.
 """
 
 from __future__ import annotations
@@ -11,196 +12,142 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from envforge.edges.process import Command, run, uv_executable
-from envforge.edges.scratch import is_full
-from envforge.errors import CouldNotError, InputError
-from envforge.model.lockfile import LockedPackage, canonical_name
-from envforge.model.urls import redacted
-from envforge.node.placing import PlacedWheel
+from envforge.edges.linking import Linker
+from envforge.edges.store import StoredTree
+from envforge.edges.wheels import read_wheel
+from envforge.errors import InputError
+from envforge.model.lockfile import LockedPackage
+from envforge.node.placing import EntryPoint, PlacedWheel, Winners, place_wheel
 
-__all__ = ["install_wheels", "settle_wheels", "wheel_owners"]
+__all__ = ["link_wheels", "place_wheels", "shebang", "wheel_hashes", "wheel_owners"]
 
+INSTALLER = "envforge"
 _KERNEL_LIMIT = 127  # bytes of a `#!` line that every Linux kernel reads
-_LEFT_BY_UV = ("uv_cache.json", "direct_url.json")
+_OURS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+"""Files of a ``*.dist-info`` that say how it was installed, and are not the wheel's to bring."""
 
 
-def install_wheels(placed: Sequence[PlacedWheel], tree: Path, site_packages: str, *, work: Path) -> None:
-    """Install wheels, whose hashes were checked, into the conda environment at ``tree``.
+def place_wheels(
+    rows: Sequence[LockedPackage],
+    artifact: Callable[[LockedPackage], Path],
+    unpack: Callable[[LockedPackage], StoredTree],
+    site_packages: str,
+    *,
+    jobs: int,
+) -> list[PlacedWheel]:
+    """Have every wheel unpacked and find out where its files go, in the order of ``rows``.
 
-    :param work: an empty directory on the file system of ``tree``, removed by the caller.
-    :raises CouldNotError: if uv fails.
-    :raises InputError: if uv passed over a wheel.
+    :param artifact: where a wheel is.
+    :param unpack: has the wheel's hash checked, and its tree in the store.
+    :param site_packages: relative to the prefix.
+    :raises CouldNotError: if one is not the file that was locked.
+    :raises InputError: if one is no wheel, or names a path outside the prefix.
     """
-    wheels = work / "wheels"
-    wheels.mkdir()
-    lines = []
-    for wheel in placed:
-        row = wheel.row
-        (wheels / row.filename).symlink_to(wheel.path.absolute())
-        lines.append(f"{row.name}=={row.version} --hash=sha256:{row.sha256}\n")
-    (work / "requirements.txt").write_text("".join(lines), encoding="utf-8")
-    done = run(_uv_command(tree, work))
-    if done.returncode != 0:
-        full = is_full(done.stderr)
-        raise CouldNotError(
-            f"the wheels cannot be installed: {_first_cause(done.stderr)}",
-            at=str(work.parent),
-            do="df -h . ; df -i . ; quota" if full else "see the log for all that uv said",
-            story=f"{done.command}\n{redacted(done.stderr)}",
-        )
-    found = {canonical_name(info.name.split("-")[0]) for info in (tree / site_packages).glob("*.dist-info")}
-    for wheel in placed:
-        if canonical_name(wheel.row.name) not in found:
+
+    def place(row: LockedPackage) -> PlacedWheel:
+        tree = unpack(row)
+        return place_wheel(row, tree, read_wheel(artifact(row), row.filename), site_packages)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(place, rows))
+
+
+def link_wheels(wheels: Sequence[PlacedWheel], chosen: Winners, target: Target) -> None:
+    """Put the wheels' files into the tree, and write what an installer writes.
+
+    :raises InputError: if a conda package has something else where a wheel has a file or directory.
+    :raises OSError: if the disk refuses.
+    """
+    for place, wheel in chosen.wheels.items():
+        try:
+            target.folder(place.rpartition("/")[0])
+            _put(place, wheel, target)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise InputError(
-                f"{wheel.row.filename} is not for this environment: uv passed over it",
-                at=f"package {wheel.row.name} {wheel.row.version} (pip, {wheel.row.platform})",
-                do="lock again: envforge lock",
-            )
+                f"{wheel.row.filename} brings {place}, where a conda package has something else",
+                at=place,
+                do=f"take {wheel.row.name} either from conda or from PyPI, and lock again",
+            ) from error
+    for wheel in wheels:
+        _write_records(wheel, target)
 
 
-def _uv_command(tree: Path, work: Path) -> Command:
-    return Command(
-        argv=(
-            uv_executable(), "pip", "install",
-            "--python", str(tree / "bin" / "python"),
-            "--offline", "--no-index", "--no-deps", "--require-hashes", "--no-build",
-            "--find-links", "wheels",
-            "--link-mode", "hardlink",
-            "--break-system-packages",
-            "--no-config", "--no-python-downloads", "--no-progress", "--color", "never",
-            "--requirements", "requirements.txt",
-        ),
-        cwd=work,  # in an absolute path uv takes `#` and `,` for more than letters
-        env={
-            "UV_CACHE_DIR": str(work / "uv-cache"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TMPDIR": str(work),
-            "HOME": str(work),
-        },
-    )  # fmt: skip
+class Target:
+    """The tree that wheels are put into.
 
-
-def _first_cause(text: str) -> str:
-    lines = [line.strip(" \u00d7├╰─▶│") for line in text.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if line and not line.startswith("hint")), "uv failed")
-
-
-def settle_wheels(rows: Sequence[LockedPackage], tree: Path, site_packages: Path, final: Path) -> None:
-    """Give the scripts and RECORDs that uv wrote the path that they will have, and drop what is uv's own.
-
-    :param rows: the wheels that were installed.
-    :param tree: where the environment lies now.
-    :param site_packages: its site-packages.
-    :param final: the path that it is linked for.
+    :param tree: where it lies now.
+    :param final: the path that it is made for.
+    :param site_packages: relative to both.
     """
-    rewritten: set[Path] = set()  # one command may stand in two RECORDs
-    for info in _dist_infos(rows, site_packages):
-        kept = []
-        for entry in _read_record(info):
-            path = Path(os.path.normpath(site_packages / entry[0]))
-            if path.parent == info and path.name in _LEFT_BY_UV:
-                path.unlink(missing_ok=True)
-                continue
-            if path.parent == tree / "bin" and _rewrite_script(path, tree, final):
-                rewritten.add(path)
-            if path in rewritten:
-                content = path.read_bytes()
-                entry = [entry[0], _record_hash(content), str(len(content))]
-            kept.append(entry)
-        _write_record(info, sorted(kept))
+
+    def __init__(self, tree: Path, final: Path, site_packages: str, linker: Linker) -> None:
+        self.tree = str(tree)
+        self.final = final
+        self.site_packages = site_packages
+        self.linker = linker
+        self._folders = {""}
+
+    def folder(self, name: str) -> None:
+        """Make a directory and those above it, where they are not there yet."""
+        if name in self._folders:
+            return
+        self.folder(name.rpartition("/")[0])
+        try:
+            os.mkdir(f"{self.tree}/{name}")
+        except FileExistsError:
+            if not os.path.isdir(f"{self.tree}/{name}"):
+                raise
+        self._folders.add(name)
+
+    def write(self, name: str, content: bytes, *, mode: int = 0o644) -> None:
+        """Write a file that is not there yet."""
+        number = os.open(f"{self.tree}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(number, "wb") as file:
+            os.fchmod(number, mode)
+            file.write(content)
 
 
-def wheel_owners(
-    rows: Sequence[LockedPackage], tree: Path, site_packages: Path, taken: Mapping[str, tuple[str, str]]
-) -> dict[str, tuple[str, str]]:
-    """Who brought each path and how, from the RECORDs that uv wrote: ``path -> (owner, how)``.
-
-    :param taken: what conda packages brought.
-    :raises InputError: if a RECORD names a path outside the prefix, or a conda package's.
-    """
-    owners: dict[str, tuple[str, str]] = {}
-    for info in _dist_infos(rows, site_packages):
-        owner = f"pip:{canonical_name(info.name.split('-')[0])}"
-        for entry in _read_record(info):
-            path = Path(os.path.normpath(site_packages / entry[0]))
-            if not path.is_relative_to(tree):
-                raise InputError(
-                    f"the wheel of {owner[4:]} names a path outside its root: {entry[0]}",
-                    at=info.name,
-                    do="do not install this wheel; ask its index",
-                )
-            relative = path.relative_to(tree)
-            if relative.as_posix() in taken:
-                raise InputError(
-                    f"the wheel of {owner[4:]} wrote over a file of {taken[relative.as_posix()][0]}",
-                    at=relative.as_posix(),
-                    do=f"take {owner[4:]} either from conda or from PyPI, and lock again",
-                )
-            how = "script" if relative.parts[0] == "bin" else "packaged"
-            if path.parent == info and path.name in ("RECORD", "INSTALLER", "REQUESTED"):
-                how = "metadata"
-            owners[relative.as_posix()] = (owner, how)
-    return owners
+def _put(place: str, wheel: PlacedWheel, target: Target) -> None:
+    if place in wheel.commands:
+        target.write(place, _command(wheel.commands[place], target.final), mode=0o755)
+        return
+    name = wheel.members[place]
+    if _is_ours(name, wheel):
+        return
+    source = f"{wheel.tree.path}/{name}"
+    if name.startswith(f"{wheel.contents.data}/scripts/"):
+        target.write(place, _script(Path(source).read_bytes(), target.final), mode=0o755)
+    else:
+        target.linker.place(source, f"{target.tree}/{place}")
 
 
-def _dist_infos(rows: Sequence[LockedPackage], site_packages: Path) -> list[Path]:
-    """The ``*.dist-info`` directories of the wheels ``rows``, sorted."""
-    names = {canonical_name(row.name) for row in rows}
-    found = (info for info in site_packages.glob("*.dist-info") if info.is_dir())
-    return sorted(info for info in found if canonical_name(info.name.split("-")[0]) in names)
+def _is_ours(name: str, wheel: PlacedWheel) -> bool:
+    folder, _, last = name.rpartition("/")
+    return folder == wheel.contents.info and last in _OURS
 
 
-def _read_record(info: Path) -> list[list[str]]:
-    try:
-        text = (info / "RECORD").read_text(encoding="utf-8")
-        return [row for row in csv.reader(io.StringIO(text)) if row]
-    except (UnicodeDecodeError, csv.Error, FileNotFoundError) as error:
-        raise InputError(
-            "the RECORD of a wheel cannot be read", at=info.name, do="do not install it; ask its index"
-        ) from error
+def _command(point: EntryPoint, final: Path) -> bytes:
+    """A script that calls a function, for the environment's Python."""
+    body = (
+        "import sys\n\n"
+        f"from {point.module} import {point.attribute.split('.')[0]}\n\n"
+        'if __name__ == "__main__":\n'
+        f"    sys.exit({point.attribute}())\n"
+    )
+    return shebang(str(final / "bin" / "python")) + body.encode()
 
 
-def _write_record(info: Path, rows: Sequence[Sequence[str]]) -> None:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    _replace(info / "RECORD", out.getvalue().encode(), mode=0o644)
-
-
-def _record_hash(content: bytes) -> str:
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-    return f"sha256={digest}"
-
-
-def _rewrite_script(path: Path, tree: Path, final: Path) -> bool:
-    """Replace the ``#!`` of a script for the tree's Python; ``False`` if it is no such script."""
-    if path.is_symlink() or not path.is_file():
-        return False
-    content = path.read_bytes()
-    body = _body(content, tree)
-    if body is None:
-        return False
-    interpreter, rest = body
-    program, blank, flags = interpreter.removeprefix(f"{tree}/bin/").partition(" ")
-    _replace(path, shebang(str(final / "bin" / program), flags if blank else "") + rest, mode=0o755)
-    return True
-
-
-def _body(content: bytes, tree: Path) -> tuple[str, bytes] | None:
-    """Interpreter and body of a script with one of the two headers that an installer writes."""
-    start = str(tree / "bin").encode()
-    if content.startswith(b"#!" + start):
-        line, _, rest = content.partition(b"\n")
-        return line[2:].decode().strip(), rest
-    head = b"#!/bin/sh\n'''exec' "
-    if content.startswith(head):
-        line, _, after = content[len(head) :].partition(b"\n")
-        quoted = line.removesuffix(b'"$0" "$@"').strip().strip(b"'\"")
-        if quoted.startswith(start) and after.startswith(b"' '''\n"):
-            return quoted.decode(), after.removeprefix(b"' '''\n")
-    return None
+def _script(content: bytes, final: Path) -> bytes:
+    """A wheel's own script: one that begins with ``#!python`` is for the environment's Python."""
+    line, newline, rest = content.partition(b"\n")
+    if not line.startswith(b"#!python"):
+        return content
+    _, _, flags = line.decode("utf-8", "replace").rstrip("\r").partition(" ")
+    return shebang(str(final / "bin" / "python"), flags.strip()) + (rest if newline else b"")
 
 
 def shebang(interpreter: str, flags: str = "") -> bytes:
@@ -216,9 +163,65 @@ def shebang(interpreter: str, flags: str = "") -> bytes:
     return f"#!/bin/sh\n'''exec' \"{interpreter}\"{after} \"$0\" \"$@\"\n' '''\n".encode()
 
 
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    """Write beside and rename: the file may be a hard link that somebody else reads."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(content)
-    beside.chmod(mode)
-    beside.replace(path)
+def _write_records(wheel: PlacedWheel, target: Target) -> None:
+    info = f"{target.site_packages}/{wheel.contents.info}"
+    rows = [[f"{wheel.contents.info}/RECORD", "", ""]]
+    rows.append([f"{wheel.contents.info}/INSTALLER", *_hash_and_size(f"{INSTALLER}\n".encode())])
+    for place, _ in wheel.places():
+        name = wheel.members.get(place)
+        if name is not None and _is_ours(name, wheel):
+            continue
+        relative = _relative(place, target.site_packages)
+        if name is None or name.startswith(f"{wheel.contents.data}/scripts/"):
+            rows.append([relative, *_hash_and_size(Path(f"{target.tree}/{place}").read_bytes())])
+        else:
+            known = wheel.contents.record.get(name)
+            content = () if known and known[0] else Path(f"{wheel.tree.path}/{name}").read_bytes()
+            rows.append([relative, *(known if known and known[0] else _hash_and_size(bytes(content)))])
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(sorted(rows))
+    target.write(f"{info}/RECORD", out.getvalue().encode())
+    target.write(f"{info}/INSTALLER", f"{INSTALLER}\n".encode())
+
+
+def _relative(place: str, site_packages: str) -> str:
+    """How RECORD names a path of the prefix: relative to site-packages."""
+    if place.startswith(f"{site_packages}/"):
+        return place[len(site_packages) + 1 :]
+    return "../" * (site_packages.count("/") + 1) + place
+
+
+def _hash_and_size(content: bytes) -> tuple[str, str]:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"sha256={digest}", str(len(content))
+
+
+def wheel_owners(wheels: Sequence[PlacedWheel], site_packages: str) -> dict[str, tuple[str, str]]:
+    """Who brought each path and how: ``path -> (owner, how)``; where several did, the last in order."""
+    owners: dict[str, tuple[str, str]] = {}
+    for wheel in wheels:
+        for place in (place for place, _ in wheel.places()):
+            name = wheel.members.get(place)
+            if name is not None and _is_ours(name, wheel):
+                continue
+            written = name is None or name.startswith(f"{wheel.contents.data}/scripts/")
+            owners[place] = (wheel.owner, "script" if written else "packaged")
+        for name in ("RECORD", "INSTALLER"):
+            owners[f"{site_packages}/{wheel.contents.info}/{name}"] = (wheel.owner, "metadata")
+    return owners
+
+
+def wheel_hashes(chosen: Winners) -> dict[str, str]:
+    """The sha256 that each linked file of a wheel has in its RECORD.
+
+    A wheel that was unpacked just now, from what was hashed, is left out; a file without one was held against
+    the wheel before.
+    """
+    hashes: dict[str, str] = {}
+    for place, wheel in chosen.wheels.items():
+        name = wheel.members.get(place)
+        if name is None or wheel.tree.fresh or _is_ours(name, wheel):
+            continue
+        if not name.startswith(f"{wheel.contents.data}/scripts/") and name in wheel.contents.hashes:
+            hashes[place] = wheel.contents.hashes[name]
+    return hashes
