@@ -1,0 +1,1 @@
+"""How long things take, and compared with what; see README.md here."""
