@@ -128,8 +128,8 @@ def become_shell(generation: Path, reporter: Reporter, *, interactive: bool) -> 
         become(generation, (shell,), reporter)
     environment = dict(os.environ)
     if kind == "zsh":
-        if "ZDOTDIR" in environment:
-            environment["_ENVFORGE_ZDOTDIR"] = environment["ZDOTDIR"]
+        if "ZDOTDIR" in os.environ:
+            environment["_ENVFORGE_ZDOTDIR"] = os.environ["ZDOTDIR"]
         environment["ZDOTDIR"] = str(generation / ".envforge" / "zsh")
         replace(Command(argv=(shell, "-i"), base=environment))
     if kind == "bash":
