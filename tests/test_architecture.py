@@ -90,7 +90,9 @@ def loaded_by(statement: str) -> set[str]:
     return names | {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("name", ["install", "verify", "sources", "prefix", "mirrors"])
+@pytest.mark.parametrize(
+    "name", ["install", "verify", "sources", "prefix", "mirrors", "using", "outside", "wrap", "kernel"]
+)
 def test_the_node_half_needs_no_yaml_http_client_or_templates(name: str) -> None:
     assert not loaded_by(f"import envforge.node.{name}") & HEAVY
 
@@ -100,8 +102,11 @@ def test_help_imports_no_engine() -> None:
     assert not loaded & {"rattler", "yaml", "requests", "jinja2", "rich", "packaging", "asyncio"}
 
 
-def test_verify_imports_no_engine() -> None:
-    loaded = loaded_by("import envforge.cli.verify, envforge.node.verify")
+@pytest.mark.parametrize("name", ["verify", "run", "shell", "wrap", "kernel"])
+def test_what_must_start_fast_imports_no_engine(name: str) -> None:
+    loaded = loaded_by(
+        f"import envforge.cli.{name}, envforge.node.{'verify' if name == 'verify' else 'using'}"
+    )
     assert not loaded & {"rattler", "yaml", "requests", "jinja2", "rich", "packaging"}
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ACTIVATE", "RUN", "label", "write_activation"]
+__all__ = ["ACTIVATE", "RUN", "fish_quoted", "label", "write_activation"]
 
 ACTIVATE = ".envforge/activate.sh"
 """What bash, dash and zsh source, below the generation."""
@@ -201,7 +201,8 @@ def _csh_sources(tree: Path, final: Path, folder: str) -> list[str]:
     return [f"source {_csh_quoted(f'{final}/{place}/{name}')}" for name in sorted(usable)]
 
 
-def _fish_quoted(text: str) -> str:
+def fish_quoted(text: str) -> str:
+    """``text`` as one word of fish."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -217,5 +218,5 @@ def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 _POSIX = _Shell(suffix=".sh", quote=shlex.quote, set="    export {}={}", unset="    unset {}")
-_FISH = _Shell(suffix=".fish", quote=_fish_quoted, set="    set -gx {} {}", unset="    set -e {}")
+_FISH = _Shell(suffix=".fish", quote=fish_quoted, set="    set -gx {} {}", unset="    set -e {}")
 _CSH = _Shell(suffix=".csh", quote=_csh_quoted, set="setenv {} {}", unset="unsetenv {}")

@@ -57,11 +57,12 @@ def kernel_spec(generation: Path, display_name: str) -> bytes:
             do="add ipykernel to environment.yml, then: envforge lock, mirror, install",
         )
     run, python = str(generation / RUN), str(generation / "bin" / "python")
+    debugger = any(generation.glob("lib/python*/site-packages/debugpy"))
     document = {
         "argv": [run, python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": display_name,
         "language": "python",
-        "metadata": {"debugger": True},
+        "metadata": {"debugger": debugger},
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "surrogateescape")

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from envforge.edges.process import Command, replace, run
 from envforge.errors import CouldNotError, InputError
-from envforge.node.activate import ACTIVATE
+from envforge.node.activate import ACTIVATE, fish_quoted
 from envforge.reporting import Reporter
 
 __all__ = ["activated", "become", "become_shell", "find_generation"]
@@ -25,7 +25,7 @@ __all__ = ["activated", "become", "become_shell", "find_generation"]
 _SHELLS_OWN = frozenset({"_", "BASH_ENV", "ENV", "OLDPWD", "PS1", "PWD", "SHLVL"})
 """Variables that the shell which activates would change for itself, or run things for."""
 
-_COMPUTE = 'env=$(command -v env) && . "$1" >&2 && exec "$env" -0'
+_COMPUTE = '. "$1" >&2 && exec "$2" -0'
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -78,7 +78,8 @@ def activated(generation: Path, reporter: Reporter) -> dict[str, str]:
     """
     shell = shutil.which("bash") or "/bin/sh"  # for which most packages' scripts are written
     given = {name: value for name, value in os.environ.items() if name not in _SHELLS_OWN}
-    argv = (shell, "-c", _COMPUTE, "sh", str(generation / ACTIVATE))
+    printer = shutil.which("env") or "/usr/bin/env"
+    argv = (shell, "-c", _COMPUTE, "sh", str(generation / ACTIVATE), printer)
     done = run(Command(argv=argv, base=given))
     said = done.stdout.encode("utf-8", "surrogateescape").split(b"\0")
     found = dict(os.fsdecode(entry).split("=", 1) for entry in said if b"=" in entry)
@@ -122,14 +123,14 @@ def become_shell(generation: Path, reporter: Reporter, *, interactive: bool) -> 
     kind = Path(shell).name.lstrip("-")
     activate = generation / ACTIVATE
     if kind == "fish":
-        fish = str(activate.with_suffix(".fish")).replace("\\", "\\\\").replace("'", "\\'")
-        replace(Command(argv=(shell, "-C", f"source '{fish}'"), base=os.environ))
+        source = f"source {fish_quoted(str(activate.with_suffix('.fish')))}"
+        replace(Command(argv=(shell, "-C", source), base=os.environ))
     if not interactive or kind in ("csh", "tcsh"):
         become(generation, (shell,), reporter)
     environment = dict(os.environ)
     if kind == "zsh":
-        if "ZDOTDIR" in environment:
-            environment["_ENVFORGE_ZDOTDIR"] = environment["ZDOTDIR"]
+        if "ZDOTDIR" in os.environ:
+            environment["_ENVFORGE_ZDOTDIR"] = os.environ["ZDOTDIR"]
         environment["ZDOTDIR"] = str(generation / ".envforge" / "zsh")
         replace(Command(argv=(shell, "-i"), base=environment))
     if kind == "bash":

@@ -187,7 +187,7 @@ def test_commands_and_options_in_the_pages_exist() -> None:
         for words, command in all_commands(cli, "envforge")
     }
     lines = [
-        re.split(r" # |\$\(", line)[0]
+        re.split(r" # |\$\(| -- ", line)[0]
         for page in PAGES
         for block in blocks(page)
         if block.language == "sh"
@@ -210,7 +210,12 @@ def table(page: Path) -> list[list[str]]:
 def test_every_exit_code_is_documented() -> None:
     classes = [one for one in vars(errors).values() if isinstance(one, type)]
     codes = {one.exit_code for one in classes if issubclass(one, errors.EnvforgeError)}
-    assert {int(row[0].strip("`")) for row in table(REFERENCE / "exit-codes.md")} == codes | {0, 130}
+    assert {int(row[0].strip("`")) for row in table(REFERENCE / "exit-codes.md")} == codes | {
+        0,
+        126,
+        127,
+        130,
+    }
 
 
 def test_every_environment_variable_is_documented() -> None:

@@ -188,7 +188,7 @@ def test_members_that_nobody_lists_are_not_installed(envforge: Shell, tmp_path: 
     assert done.status == 0, done.err
     # An absolute name loses its slash, and lies in the store's tree, where nobody reaches it.
     assert all("trees" in path.parts for path in tmp_path.rglob("evil"))
-    assert {p.name for p in (tmp_path / "p").iterdir()} == {"a", "conda-meta", ".envforge"}
+    assert {p.name for p in (tmp_path / "p").iterdir()} == {"a", "conda-meta", "etc", ".envforge"}
 
 
 def test_a_package_too_long_for_the_prefix_says_by_how_much(envforge: Shell, tmp_path: Path) -> None:

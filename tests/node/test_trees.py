@@ -31,7 +31,7 @@ def contents(prefix: Path) -> dict[str, bytes | str]:
     root = prefix.resolve()
     found: dict[str, bytes | str] = {}
     for name, item in snapshot(root).items():
-        if name.startswith((".envforge", "conda-meta")):
+        if name.startswith((".envforge", "conda-meta", "bin/activate", "etc/conda/env_vars.d/envforge.json")):
             continue
         if isinstance(item, str):
             found[name] = item
