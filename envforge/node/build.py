@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from envforge.edges.linking import Linker
@@ -30,7 +30,7 @@ from envforge.node.conda import (
 from envforge.node.interpreter import Interpreter, make_virtual_environment
 from envforge.node.placing import PlacedWheel, Winners, check_places, winners
 from envforge.node.records import CondaRecords
-from envforge.node.scan import file_record, scan, settle_modes
+from envforge.node.scan import file_record, record_of, seen, settle_modes, state_of
 from envforge.node.scripts import chosen_scripts, run_script
 from envforge.node.sources import ArtifactSource
 from envforge.node.wheels import Target, link_wheels, place_wheels, wheel_hashes, wheel_owners
@@ -132,10 +132,9 @@ class _Builder:
         self._run_scripts(tree)
         bytecode = self._compile(tree)
         settle_modes(tree.path)
-        files = self._scan(tree, records, bytecode)
         return BuiltTree(
             path=tree.path,
-            files={name: _owned(record, tree.owners) for name, record in files.items()},
+            files=self._scan(tree, records, bytecode),
             unrun_scripts=tuple(n for n in post_link_scripts(self.packages) if n not in self.plan.scripts),
             not_compiled=tuple(bytecode.failed),
             clobbered=tree.clobbered,
@@ -274,16 +273,16 @@ class _Builder:
     def _scan(self, tree: _Tree, records: CondaRecords, bytecode: Bytecode) -> dict[str, FileRecord]:
         """Hash everything, and hold it against the packages before anybody believes it."""
         self.shop.reporter.step("checking every file")
-        files = scan(tree.path, jobs=self.shop.jobs)
-        hashes = {name: record.sha256 for name, record in files.items() if record.sha256 is not None}
+        states = seen(tree.path, jobs=self.shop.jobs)
+        hashes = {name: state.rpartition(" ")[2] for name, state in states.items() if state[0] == "f"}
         self._check({**records.expected(), **wheel_hashes(self.chosen)}, hashes, tree.owners)
         _check_bytecode(bytecode, hashes)
-        for name in records.write(tree.path, hashes):
-            files[name] = file_record(tree.path, name)
+        written = records.write(tree.path, hashes)
+        states |= {name: state_of(file_record(tree.path, name)) for name in written}
         compiler = self._compiler(tree.path)
         if compiler is not None and not self.shop.mend:
             bytecode.keep(tree.path, hashes, compiler, self.shop.store, self.linker)
-        return files
+        return {name: record_of(name, states[name], *_owner(name, tree.owners)) for name in sorted(states)}
 
     def _check(self, expected: Mapping[str, str], hashes: Mapping[str, str], owners: Owners) -> None:
         rows = {f"conda:{package.row.name}": (package.row, package.tree) for package in self.packages}
@@ -322,17 +321,12 @@ def _empty(directory: Path) -> Path:
     return directory
 
 
-def _owned(record: FileRecord, owners: Owners) -> FileRecord:
-    """``record`` with its owner; bytecode belongs to whoever owns the source."""
-    if record.kind == "directory":
-        return record
-    if record.path in owners:
-        owner, how = owners[record.path]
-        if record.path.endswith(".pyc") and how == "packaged":
-            how = "bytecode"
-        return replace(record, owner=owner, how=how)
-    if record.path.endswith(".pyc"):
-        folder, _, name = record.path.rpartition("/__pycache__/")
-        owner = owners.get(f"{folder}/{name.split('.')[0]}.py", ("envforge", ""))[0]
-        return replace(record, owner=owner, how="bytecode")
-    return record
+def _owner(path: str, owners: Owners) -> tuple[str, str]:
+    """Who brought a file and how; bytecode belongs to whoever owns the source."""
+    if path in owners:
+        owner, how = owners[path]
+        return owner, "bytecode" if how == "packaged" and path.endswith(".pyc") else how
+    if path.endswith(".pyc"):
+        folder, _, name = path.rpartition("/__pycache__/")
+        return owners.get(f"{folder}/{name.split('.')[0]}.py", ("envforge", ""))[0], "bytecode"
+    return "envforge", "metadata"

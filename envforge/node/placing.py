@@ -155,8 +155,8 @@ def check_places(
     :raises InputError: naming the file, the wheel and the conda package.
     """
     provided = _provided(taken, site_packages)
-    root = Path(os.path.realpath(tree))
-    inside: dict[Path, bool] = {}
+    root = os.path.realpath(tree)
+    inside: dict[str, bool] = {}
     for wheel in wheels:
         row = wheel.row
         other = provided.get(canonical_name(row.name))
@@ -167,9 +167,10 @@ def check_places(
                 raise _clash(row, f"write over a file of {taken[place][0]}", place)
             if place.split("/")[0] in _RESERVED:
                 raise InputError(f"{row.filename} brings {place}, which no wheel may", at=place, do=_ASK)
-            parent = (tree / place).parent
+            parent = place.rpartition("/")[0]
             if parent not in inside:
-                inside[parent] = Path(os.path.realpath(parent)).is_relative_to(root)
+                end = os.path.realpath(f"{root}/{parent}")
+                inside[parent] = f"{end}/".startswith(f"{root}/")
             if not inside[parent]:
                 raise InputError(
                     f"{row.filename} would write through a symlink that leaves the prefix", at=place, do=_ASK

@@ -16,7 +16,17 @@ from envforge.errors import CouldNotError
 from envforge.model.receipt import FileRecord
 from envforge.node import scan_worker
 
-__all__ = ["RECEIPT", "file_record", "looking", "record_of", "scan", "settle_modes", "state_of", "unread"]
+__all__ = [
+    "RECEIPT",
+    "file_record",
+    "looking",
+    "record_of",
+    "scan",
+    "seen",
+    "settle_modes",
+    "state_of",
+    "unread",
+]
 
 RECEIPT = scan_worker.RECEIPT.decode()
 """The one file of a generation that the receipt cannot list: itself."""
@@ -35,13 +45,21 @@ def scan(
     :raises CouldNotError: if something cannot be read.
     """
     known = owners or {}
+    states = seen(tree, jobs=jobs)
+    return {name: record_of(name, states[name], *known.get(name, ())) for name in sorted(states)}
+
+
+def seen(tree: Path, *, jobs: int) -> dict[str, str]:
+    """The state of every entry below ``tree`` but the receipt, by path; see ``scan_worker`` for its form.
+
+    :raises CouldNotError: if something cannot be read.
+    """
     with looking(tree, jobs=jobs) as found:
         states = found()
-    names = sorted(states)
-    for name in names:
-        if (trouble := unread(states[name])) is not None:
+    for name, state in states.items():
+        if (trouble := unread(state)) is not None:
             raise CouldNotError(f"cannot read: {trouble}", at=f"{tree}/{name}")
-    return {name: record_of(name, states[name], *known.get(name, ())) for name in names}
+    return states
 
 
 @contextmanager
