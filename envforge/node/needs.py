@@ -25,6 +25,10 @@ __all__ = ["Amount", "Needs", "needs_of"]
 _SLACK = 2048
 """Bytes that a file takes on top of its size: half a block of a usual file system."""
 _FILES_PER_DIRECTORY = 8
+_INFO_FILES = 12
+"""Files and directories that come with an unpacked package although its own list does not name them."""
+_OWN_FILES = 20
+"""What envforge puts into and beside a generation: records, activation, directories."""
 _RECEIPT_LINE = 250
 """Bytes of one file's line in the receipt."""
 
@@ -86,13 +90,13 @@ def needs_of(
 
     with ThreadPoolExecutor(jobs) as pool:
         contents = list(pool.map(look, rows, trees))
-    into_store, into_tree = Amount(), Amount()
+    into_store, into_tree = Amount(), _written(0, _OWN_FILES)
     for row, tree, content in zip(rows, trees, contents, strict=True):
         if content is None:
             continue
         links = linkable if tree is None else _linkable(tree, place)
         bytecode = _bytecode(content) if python and not compiled(row.sha256 or "") else Amount()
-        into_store += bytecode if tree is not None else bytecode + _whole(content)
+        into_store += bytecode if tree is not None else bytecode + _whole(content) + _info(content)
         into_tree += _linked(content) if links else _whole(content) + _bytecode(content)
         into_tree += _records(content)
     rooms = [(c.room, row.name) for row, c in zip(rows, contents, strict=True) if c and c.room is not None]
@@ -136,6 +140,11 @@ def _linkable(tree: Path, device: int | None, owner: int | None = None) -> bool:
 def _whole(content: Contents) -> Amount:
     """Everything, written once."""
     return _written(content.bytes, content.files) + Amount(files=content.files // _FILES_PER_DIRECTORY)
+
+
+def _info(content: Contents) -> Amount:
+    """The unpacked package's own records, which hold its list twice."""
+    return _written(2 * content.listing, _INFO_FILES)
 
 
 def _bytecode(content: Contents) -> Amount:
