@@ -196,8 +196,7 @@ def test_commands_and_options_in_the_pages_exist() -> None:
     for line in lines:
         for words in re.findall(r"(?:^|&& |/bin/)(envforge .*?)(?= && |$)", line):
             names = words.split()
-            command = " ".join(names[:3]) if names[1] == "render" else " ".join(names[:2])
-            assert command in known, line
+            command = next(" ".join(names[:count]) for count in (3, 2) if " ".join(names[:count]) in known)
             assert {name for name in names if re.match(r"--?[a-zA-Z]", name)} <= known[command], line
 
 
