@@ -169,6 +169,11 @@ def is_record_of_installation(path: str, ours: Any, theirs: Any) -> bool:
     return path.startswith(".envforge/") or path == ".envforge"
 
 
+def is_activation(path: str, ours: Any, theirs: Any) -> bool:
+    own = r"bin/activate(\.\w+)?|etc/conda(/env_vars\.d(/envforge\.json)?)?"
+    return theirs is None and re.fullmatch(own, path) is not None
+
+
 def content(entry: Any) -> bytes:
     return entry[1] if isinstance(entry, tuple) else b""
 
@@ -250,6 +255,7 @@ def is_script(path: str, ours: Any, theirs: Any) -> bool:
 
 DIFFERENCES: dict[str, tuple[str, Same]] = {
     ".envforge/": ("py-rattler", is_record_of_installation),
+    "activation": ("py-rattler", is_activation),
     "bytecode": ("py-rattler, pip, uv", is_bytecode),
     "conda-meta/*.json": ("py-rattler", is_conda_record),
     "modes": ("py-rattler", is_mode),

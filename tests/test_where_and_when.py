@@ -124,8 +124,9 @@ def versions(tmp_path_factory: pytest.TempPathFactory, channel: DemoChannel) -> 
     return made
 
 
+@pytest.mark.parametrize("keep", [(), ("--keep", 0)], ids=["as usual", "keep nothing"])
 def test_what_runs_goes_on_with_the_code_it_was_started_with(
-    envforge: Shell, tmp_path: Path, versions: dict[str, Path]
+    envforge: Shell, tmp_path: Path, versions: dict[str, Path], keep: tuple[object, ...]
 ) -> None:
     prefix = tmp_path / "p"
     envforge("install", versions["1.0"], "--prefix", prefix)
@@ -135,7 +136,7 @@ def test_what_runs_goes_on_with_the_code_it_was_started_with(
     ) as job:
         assert job.stdout is not None
         assert job.stdout.readline() == "ready\n"
-        envforge("install", versions["2.0"], "--prefix", prefix)
+        envforge("install", versions["2.0"], "--prefix", prefix, *keep)
         assert prefix.resolve() != own
         said, _ = job.communicate("go on\n")
     assert said.split() == ["1.0", "1.0", f"{own}/{Path(said.split()[2]).relative_to(own)}"]

@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import platform
+import re
 import signal
 import struct
 import sys
@@ -118,7 +119,7 @@ def become_traced() -> None:
 
 @dataclass
 class Fault:
-    """What happens at the ``at``-th call: killed, or an error.
+    """What happens at the ``at``-th call, or at the first that ``pattern`` finds: killed, or an error.
 
     ``denied`` are calls that fail each time, with their errors; ``calls`` is what was seen so far.
     """
@@ -127,8 +128,9 @@ class Fault:
     error: int | None
     kept: str
     denied: dict[str, int] = field(default_factory=dict)
+    pattern: str | None = None
     calls: list[str] = field(default_factory=list)
-    struck: bool = False
+    struck: str | None = None
 
 
 def trace(child: int, fault: Fault) -> int:
@@ -175,9 +177,10 @@ def stop(pid: int, fault: Fault) -> bool:
     if name in fault.denied:
         fail(pid, fault.denied[name])
         return False
-    if fault.struck or fault.at is None or len(fault.calls) != fault.at:
+    found = fault.pattern is not None and re.search(fault.pattern, fault.calls[-1]) is not None
+    if fault.struck is not None or not (found or len(fault.calls) == fault.at):
         return False
-    fault.struck = True
+    fault.struck = fault.calls[-1]
     if fault.error is None:
         return True
     fail(pid, fault.error)
@@ -226,7 +229,7 @@ def fail(pid: int, error: int) -> None:
 
 
 def answer(request: dict[str, Any], run: Callable[[list[str]], int]) -> dict[str, Any]:
-    """Run one command line, ``argv``; with ``trace`` as ``at``, ``error``, ``deny`` and ``kept`` say."""
+    """Run one command line, ``argv``; with ``trace``, as the fields of :class:`Fault` in the request say."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
@@ -236,6 +239,7 @@ def answer(request: dict[str, Any], run: Callable[[list[str]], int]) -> dict[str
             error=request.get("error"),
             kept=request.get("kept", "/"),
             denied=request.get("deny", {}),
+            pattern=request.get("pattern"),
         )
         status = trace(child, fault) if request.get("trace") else os.waitpid(child, 0)[1]
         for stream in (out, err):
@@ -246,7 +250,7 @@ def answer(request: dict[str, Any], run: Callable[[list[str]], int]) -> dict[str
             "err": err.read().decode(errors="replace"),
             "calls": fault.calls if request.get("list") else [],
             "count": len(fault.calls),
-            "struck": fault.calls[fault.at - 1] if fault.struck and fault.at else None,
+            "struck": fault.struck,
         }
 
 
