@@ -88,8 +88,12 @@ class Conversation:
         except OSError as error:
             raise CouldNotError(f"cannot start {self._name}: {error.strerror or error}") from error
 
+    def interrupt(self) -> None:
+        """End the program, whatever it is doing; who waits for an answer, in another thread, gets none."""
+        self._program.kill()
+
     def close(self) -> None:
-        """End the program, whatever it is doing."""
+        """End the program and forget it."""
         self._program.kill()
         self._program.communicate()
 

@@ -135,9 +135,13 @@ def _file(value: object) -> FileRecord:
     return _any_file(value)
 
 
-@lru_cache(maxsize=4096)
 def _known(text: object) -> bool:
-    return type(text) is str and text != "" and text.isprintable()
+    return type(text) is str and _printable(text)
+
+
+@lru_cache(maxsize=4096)
+def _printable(text: str) -> bool:
+    return text != "" and text.isprintable()
 
 
 def _any_file(value: object) -> FileRecord:

@@ -98,8 +98,8 @@ def _add_directories(
     folders = {
         path: set[str]()
         for path, difference in open_.items()
-        if (difference.kind == "added" and states[path].startswith("d"))
-        or (difference.kind == "missing" and expected[path].kind == "directory")
+        if (difference.kind == "added" and states.get(path, "").startswith("d"))
+        or (difference.kind == "missing" and path in expected and expected[path].kind == "directory")
     }
     for path in open_:
         if path in folders:

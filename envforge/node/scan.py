@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 
@@ -34,6 +34,7 @@ RECEIPT = scan_worker.RECEIPT.decode()
 _FIRST = 8 << 20  # bytes of work that no process is worth starting for
 _SHARE = 24 << 20  # bytes of work between two questions: some 25 ms
 _MOST = 64  # items in a question
+_PATIENCE = 1.0  # seconds for a thread that hashes a large file itself, when nobody wants to know any more
 
 
 def scan(
@@ -72,20 +73,25 @@ def looking(tree: Path, *, jobs: int) -> Iterator[Callable[[], dict[str, str]]]:
     """
     root = os.fsencode(tree)
     work = _Work(*scan_worker.look(root, [b"d"], _FIRST), jobs=jobs)
-    threads = [Thread(target=_serve, args=(tree, work), daemon=True) for _ in range(jobs if work.left else 0)]
+    threads: list[Thread] = []
     try:
-        for thread in threads:
-            thread.start()
+        for _ in range(jobs if work.left else 0):
+            thread = Thread(target=_serve, args=(tree, work), daemon=True)
+            with suppress(RuntimeError):  # no more threads allowed: it is done with fewer
+                thread.start()
+                threads.append(thread)
         yield lambda: _finished(tree, work, threads)
     finally:
         work.stop()
         for thread in threads:
-            thread.join()
+            thread.join(_PATIENCE)
 
 
 def _finished(tree: Path, work: _Work, threads: list[Thread]) -> dict[str, str]:
     for thread in threads:
         thread.join()
+    if work.left:
+        _serve(tree, work)
     if work.failure is not None:
         raise work.failure
     trouble = unread(work.states.get(".", ""))
@@ -102,15 +108,16 @@ class _Work:
         self.states: dict[str, str] = {}
         self.failure: BaseException | None = None
         self.jobs = jobs
+        self.workers: list[Conversation] = []
         self._busy = 0
-        self._stopped = False
+        self.stopped = False
         self._changed = Condition()
         self._add(entries)
 
     def take(self) -> list[bytes]:
         """Some items; none when all is done."""
         with self._changed:
-            while not self.left and self._busy and not self._stopped:
+            while not self.left and self._busy and not self.stopped:
                 self._changed.wait()
             count = max(1, min(_MOST, len(self.left) // (2 * self.jobs)))
             # First what was found first: the large directories near the root, and large files.
@@ -122,9 +129,9 @@ class _Work:
         """What became of items that were taken."""
         with self._changed:
             self._add(entries)
-            files = [item for item in left if item.startswith(b"f")]
-            if not self._stopped:
-                self.left = files + self.left + [item for item in left if item.startswith(b"d")]
+            files = [item for item in left if item[:1] in b"fF"]
+            if not self.stopped:
+                self.left = files + self.left + [item for item in left if item[:1] in b"dD"]
             self._busy -= 1
             self._changed.notify_all()
 
@@ -132,7 +139,9 @@ class _Work:
         """Give nothing more to do."""
         with self._changed:
             self.left = []
-            self._stopped = True
+            self.stopped = True
+            for worker in self.workers:
+                worker.interrupt()
             self.failure = self.failure or failure
             self._changed.notify_all()
 
@@ -154,9 +163,12 @@ def _serve(tree: Path, work: _Work) -> None:
                         if worker is None:
                             worker = Conversation(_command(tree))
                             stack.callback(worker.close)
+                            work.workers.append(worker)
                         entries, left = _ask(worker, taken)
                     except CouldNotError:  # no more processes allowed, or ended by somebody: slower, then
                         alone = True
+                        if work.stopped:
+                            return
                 if entries is None:
                     entries, left = scan_worker.look(root, taken, _SHARE)
                 work.give(entries, left)
@@ -177,7 +189,7 @@ def _ask(worker: Conversation, items: list[bytes]) -> tuple[list[bytes], list[by
 def state_of(record: FileRecord) -> str:
     """What can be seen of an entry as one text, the same as ``looking`` gives for it."""
     if record.kind == "link":
-        return f"l{record.target}"
+        return f"l{record.target or ''}"
     mode = -1 if record.mode is None else record.mode
     if record.kind == "file":
         return f"f{mode:o} {record.size} {record.sha256}"

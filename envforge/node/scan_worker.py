@@ -4,8 +4,8 @@
 
 Hashing small files is bound by the interpreter, and threads share one.  A message is eight bytes of length
 and then fields with a NUL between them.  The question: how many bytes to read, then the items: ``dPATH`` for
-a directory with all below it, ``fPATH`` for a file.  The answer: path and state of each entry in turn, and
-after two NULs the items that are left.  It ends with its standard input.
+a directory with all below it, ``fPATH`` for a file, a capital for the second try.  The answer: path and
+state of each entry in turn, and after two NULs the items that are left.  It ends with its standard input.
 
 A state: ``f644 SIZE SHA256``, ``d755``, ``lTARGET``, ``s600`` (a socket, a pipe, a device), or
 ``?13 f600 SIZE`` for what cannot be read, with the error's number and what is known all the same.
@@ -34,6 +34,7 @@ _DIRECTORY = _FILE | getattr(os, "O_DIRECTORY", 0)
 _BUFFER = 1 << 18
 _ENTRY = 1 << 14  # bytes that could be hashed while one file is opened and closed
 _GONE = (errno.ENOENT, errno.ENOTDIR)
+_BECAME = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # it is of another kind by now
 
 
 def look(root: bytes, items: list[bytes], budget: int) -> tuple[list[bytes], list[bytes]]:
@@ -41,7 +42,8 @@ def look(root: bytes, items: list[bytes], budget: int) -> tuple[list[bytes], lis
     here = _Look(root, items, budget)
     while here.items and here.budget > 0:
         item = here.items.pop()
-        if item.startswith(b"d"):
+        here.again = item[:1].isupper()
+        if item[:1] in b"dD":
             here.directory(item[1:])
         else:
             here.file(None, here.at(item[1:]), item[1:])
@@ -55,6 +57,7 @@ class _Look:
         self.later: list[bytes] = []
         self.budget = budget
         self.whole = budget
+        self.again = False
         self.entries: list[bytes] = []
         self.buffer = bytearray(_BUFFER)
 
@@ -67,6 +70,7 @@ class _Look:
         except OSError as error:
             self.unread(None, self.at(path), path or ROOT, error)
             return
+        self.again = False
         try:
             if path:
                 self.entries += (path, b"d%o" % stat.S_IMODE(os.fstat(handle).st_mode))
@@ -103,7 +107,9 @@ class _Look:
             return
         try:
             status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
+                self.later.append(b"D" + path)
+            elif not stat.S_ISREG(status.st_mode):
                 self.entries += (path, b"s%o" % stat.S_IMODE(status.st_mode))
             elif status.st_size > self.budget < self.whole:
                 self.later.append(b"f" + path)
@@ -152,12 +158,15 @@ class _Look:
             return
         mode = stat.S_IMODE(status.st_mode)
         kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFDIR:
+        became = error.errno in _BECAME and path != ROOT
+        if became and kind not in (stat.S_IFDIR, stat.S_IFREG):
+            self.special(handle, name, path)
+        elif became and not self.again:
+            self.later.append((b"D" if kind == stat.S_IFDIR else b"F") + path)
+        elif kind == stat.S_IFDIR:
             self.entries += (path, b"?%d d%o" % (error.errno or 0, mode))
         elif kind == stat.S_IFREG:
             self.entries += (path, b"?%d f%o %d" % (error.errno or 0, mode, status.st_size))
-        elif error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):  # it became a link, or is a socket
-            self.special(handle, name, path)
         else:
             self.entries += (path, b"?%d s%o" % (error.errno or 0, mode))
 

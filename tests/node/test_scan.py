@@ -9,6 +9,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,6 +192,20 @@ def test_who_leaves_early_waits_for_no_answer(wide: Path) -> None:
     assert threading.active_count() == before
 
 
+def test_who_leaves_early_does_not_wait_for_a_file_without_end(tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number}").touch()
+    (tmp_path / "endless").touch()
+    os.truncate(tmp_path / "endless", 1 << 40)
+    before = threading.active_count()
+    with looking(tmp_path, jobs=2):
+        time.sleep(0.5)
+    deadline = time.monotonic() + 60
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() == before
+
+
 def test_a_tree_that_changes_meanwhile_is_no_trouble(tmp_path: Path) -> None:
     for number in range(300):
         (tmp_path / f"d{number % 10}").mkdir(exist_ok=True)
@@ -213,7 +228,7 @@ def test_a_tree_that_changes_meanwhile_is_no_trouble(tmp_path: Path) -> None:
     thread = threading.Thread(target=stir)
     thread.start()
     try:
-        for _ in range(15):
+        for _ in range(10):
             assert "d0/10" in scan(tmp_path, jobs=2)
     finally:
         stop.set()
