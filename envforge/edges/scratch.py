@@ -38,6 +38,7 @@ __all__ = [
     "remove_tree",
     "scratch",
     "sweep",
+    "take_away",
     "write_beside",
 ]
 
@@ -198,16 +199,21 @@ def _take(lock: Path, mark: str) -> bool:
         raise disk_error(error, lock) from error
     else:
         return True
+    take_away(lock)
+    return False
+
+
+def take_away(lock: Path) -> None:
+    """Remove a lock of :func:`exclusive` whose owner is gone; another stays."""
     with suppress(OSError):
         holder, since = os.readlink(lock), lock.lstat().st_mtime  # noqa: PTH115
         if abandoned(holder, since):
             # Whoever takes it away first may have made another one already: that is put back.
-            aside = lock.with_name(f".gone-{mark}")
+            aside = lock.with_name(f".gone-{owner_mark()}-{os.urandom(4).hex()}")
             lock.rename(aside)
             if os.readlink(aside) != holder:  # noqa: PTH115
                 os.link(aside, lock, follow_symlinks=False)
             aside.unlink()
-    return False
 
 
 def sweep(parent: Path) -> None:

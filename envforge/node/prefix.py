@@ -32,6 +32,7 @@ from envforge.edges.scratch import (
     remove_tree,
     scratch,
     sweep,
+    take_away,
 )
 from envforge.errors import CouldNotError, InputError
 from envforge.node.scan import RECEIPT
@@ -194,8 +195,7 @@ class Prefix:
         :raises CouldNotError: if nothing can be written there.
         """
         make_directory(self.generations)
-        lock = self.generations / ".turn"
-        with exclusive(lock, seconds=seconds):
+        with exclusive(self._turn, seconds=seconds):
             yield
 
     def switch(self, generation: Path) -> None:
@@ -248,6 +248,7 @@ class Prefix:
     def clean(self) -> None:
         """Remove what killed runs have left: work and links of processes that are gone."""
         sweep(self.generations)
+        take_away(self._turn)
         left: list[os.DirEntry[str]] = []
         starts = (self._switching, self._going)
         with suppress(OSError), os.scandir(self.path.parent) as found:
@@ -258,6 +259,10 @@ class Prefix:
                     remove_tree(Path(entry.path))
                 elif abandoned(entry.name, entry.stat(follow_symlinks=False).st_mtime):
                     os.unlink(entry.path)  # noqa: PTH108 - an entry, not a Path
+
+    @property
+    def _turn(self) -> Path:
+        return self.generations / ".turn"
 
     @property
     def _switching(self) -> str:

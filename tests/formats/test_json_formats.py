@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -106,8 +105,9 @@ def test_what_is_empty_is_written_and_read() -> None:
 
 @kinds
 def test_a_newer_version_is_refused_by_name(kind: str) -> None:
-    document = {f"envforge_{kind}": 2, "needs": "0.9.0", "anything": [1]}
-    what = f"the {kind} has format version 2, and envforge {__version__} reads up to 1"
+    newest = receipt_json.VERSION if kind == "receipt" else 1
+    document = {f"envforge_{kind}": newest + 1, "needs": "0.9.0", "anything": [1]}
+    what = f"the {kind} has format version {newest + 1}, and envforge {__version__} reads up to {newest}"
     assert refuse(kind, json.dumps(document)) == (what, f"envforge_{kind}", "use envforge 0.9.0 or newer")
     del document["needs"]
     assert refuse(kind, json.dumps(document))[2] == "use a newer envforge"
@@ -313,7 +313,7 @@ def test_secrets_are_dropped_from_a_lock() -> None:
     assert found.channels[0].url == "https://h/forge"
 
 
-def test_sixty_thousand_files_are_quick() -> None:
+def test_sixty_thousand_files_are_a_line_each() -> None:
     files = tuple(
         FileRecord(
             path=f"lib/python3.12/site-packages/p/m{i:05}.py", kind="file", mode=0o644, size=i, sha256=A
@@ -321,8 +321,6 @@ def test_sixty_thousand_files_are_quick() -> None:
         for i in range(60_000)
     )
     whole = replace(receipt, files=files)
-    start = time.process_time()
     text = receipt_json.write(whole)
     assert receipt_json.read(text) == whole
-    assert time.process_time() - start < 6  # measured: 0.3 s and 0.5 s; the rest is for slow machines
-    assert text.count("\n") == 60_000 + 16
+    assert text.count("\n") == 60_000 + 18
