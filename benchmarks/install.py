@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("--mirror", type=Path, help="use this one; made first, and kept, if it is not there")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--at", type=Path, help="install below this directory")
-    parser.add_argument("--only", default="", help="contestants with this in their name, and the floor")
+    parser.add_argument("--only", default="", help="a regular expression: contestants by name, and the floor")
     options = parser.parse_args()
     from uv import find_uv_bin
 
@@ -250,7 +251,7 @@ def main() -> None:
         ground = Ground(work, mirror, str(find_uv_bin()))
         floor, *rest = unpackers(ground)
         all_others = [*rest, *envforge(ground), *others(ground)]
-        contestants = [floor, *(one for one in all_others if options.only in one.name)]
+        contestants = [floor, *(one for one in all_others if re.search(options.only, one.name))]
         files = sum(1 for path in (work / "p").resolve().rglob("*") if path.is_file())
         print(about_this_machine(work))
         print(f"{len(ground.wheels)} wheels, {files} files in the finished prefix, bytecode included\n")
