@@ -16,7 +16,7 @@ LAYERS = {
     "errors": 0, "reporting": 0, "settings": 0,
     "model": 1,
     "formats": 2, "edges": 2,
-    "resolvers": 3, "node": 3,
+    "resolvers": 3, "node": 3, "layout": 3,
     "lock": 4, "check": 4, "mirror": 4, "download": 4, "render": 4, "demo": 4,
     "cli": 5, "__main__": 6,
 }  # fmt: skip

@@ -8,23 +8,21 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from envforge.edges.fetch import Downloaded, Fetcher
+from envforge.edges.parallel import in_parallel
 from envforge.edges.store import make_directory
 from envforge.errors import CouldNotError, InputError
-from envforge.mirror.plan import Artifact, Plan, expanded
+from envforge.layout.plan import Artifact, Plan, expanded
 from envforge.reporting import Reporter
 
-__all__ = ["Held", "Work", "cannot_write", "examine", "fetch_missing", "in_parallel", "place"]
+__all__ = ["Held", "Work", "cannot_write", "examine", "fetch_missing", "place"]
 
 _CHUNK = 1 << 20
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +53,6 @@ class _Stop:
     def check(self) -> None:
         if self.event.is_set():
             raise CouldNotError("stopped, because another download failed")
-
-
-def in_parallel(
-    tasks: Sequence[Callable[[], _T]], jobs: int, stop: Callable[[], None] = lambda: None
-) -> list[_T]:
-    """Run ``tasks`` in threads and return what they return, in their order.
-
-    After the first failure, or Ctrl-C, no further one is begun and ``stop`` is called for those that run.
-    """
-    pool = ThreadPoolExecutor(max_workers=max(1, jobs))
-    futures: list[Future[_T]] = [pool.submit(task) for task in tasks]
-    try:
-        for future in as_completed(futures):
-            future.result()
-    except BaseException:
-        stop()
-        pool.shutdown(wait=False, cancel_futures=True)
-        wait([future for future in futures if not future.cancelled()], timeout=5)
-        raise
-    pool.shutdown()
-    return [future.result() for future in futures]
 
 
 def examine(directory: Path, plan: Plan, *, jobs: int, reporter: Reporter) -> Held:

@@ -11,9 +11,9 @@ from pathlib import Path
 from envforge.edges.fetch import Downloaded, Fetcher
 from envforge.errors import InputError
 from envforge.formats import conda_lock, lock_json, manifest_json
+from envforge.layout.pages import derive, make_manifest
+from envforge.layout.plan import Artifact, LockfileInput, Plan, check_no_secrets, lock_name, make_plan
 from envforge.mirror.artifacts import Held, Work, examine, fetch_missing
-from envforge.mirror.pages import derive, make_manifest
-from envforge.mirror.plan import Artifact, LockfileInput, Plan, check_no_secrets, lock_name, make_plan
 from envforge.mirror.publish import artifact_paths, settle_mode, tidy, write_files
 from envforge.mirror.writer import MARKER, sole_writer
 from envforge.model.lockfile import Lockfile
@@ -230,7 +230,9 @@ def _publish(
     work: Work, plan: Plan, state: _State, hashes: Mapping[str, Downloaded]
 ) -> tuple[Manifest, bytes]:
     """Write what is derived: files that indexes name, then the indexes, then the manifest."""
-    derived = derive(work.directory, plan, state.contents, hashes, jobs=work.jobs)
+    derived = derive(
+        lambda artifact: work.directory / artifact.path, plan, state.contents, hashes, jobs=work.jobs
+    )
     manifest = make_manifest(plan, derived.items(), hashes)
     text = manifest_json.write(manifest).encode()
     for path in plan.artifacts:

@@ -1,4 +1,4 @@
-"""Everything in a mirror that is derived: repodata, index pages, metadata files, locks, the manifest.
+"""Everything in a mirror or bundle that is derived: repodata, index pages, metadata, locks, the manifest.
 
 A pure function of the plan and the artifacts; nothing here writes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from email.parser import BytesHeaderParser
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any
 
 from envforge.edges.archive import conda_index, wheel_metadata
 from envforge.edges.fetch import Downloaded
+from envforge.edges.parallel import in_parallel
 from envforge.formats import lock_json
 from envforge.formats.repodata import record, repodata_json, zstd_frame
 from envforge.formats.simple_index import IndexedFile, project_json, project_page, root_page
-from envforge.mirror.artifacts import in_parallel
-from envforge.mirror.plan import Artifact, Plan
+from envforge.layout.plan import Artifact, Plan
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.manifest import Manifest, MirrorFile
 
@@ -27,7 +27,7 @@ __all__ = ["derive", "make_manifest"]
 
 
 def derive(
-    directory: Path,
+    place: Callable[[Artifact], Path],
     plan: Plan,
     locks: Mapping[str, bytes],
     hashes: Mapping[str, Downloaded],
@@ -36,6 +36,7 @@ def derive(
 ) -> dict[str, bytes]:
     """Every derived file but the manifest, by path, in the order of writing: what an index names comes first.
 
+    :param place: where each artifact lies.
     :param locks: the bytes of every lockfile, by name.
     :param hashes: of every artifact, by path.
     :raises InputError: for a package that is not what its row says.
@@ -43,8 +44,8 @@ def derive(
     artifacts = list(plan.artifacts.values())
     conda = [a for a in artifacts if a.row.manager == "conda"]
     wheels = [a for a in artifacts if a.row.is_wheel]
-    records = in_parallel([partial(_record, directory, a, plan, hashes[a.path]) for a in conda], jobs)
-    texts = in_parallel([partial(wheel_metadata, directory / a.path) for a in wheels], jobs)
+    records = in_parallel([partial(_record, place(a), a, plan, hashes[a.path]) for a in conda], jobs)
+    texts = in_parallel([partial(wheel_metadata, place(a)) for a in wheels], jobs)
     metadata = {f"{a.path}.metadata": text for a, text in zip(wheels, texts, strict=True)}
     channels = _channels(plan, {a.path: r for a, r in zip(conda, records, strict=True)})
     index = _simple(plan, metadata, hashes)
@@ -64,9 +65,9 @@ def _keeps_whole_specs(lock: Lockfile) -> bool:
     return any(key.startswith("envforge.") for key in lock.custom)
 
 
-def _record(directory: Path, artifact: Artifact, plan: Plan, hashes: Downloaded) -> dict[str, Any]:
+def _record(path: Path, artifact: Artifact, plan: Plan, hashes: Downloaded) -> dict[str, Any]:
     """The repodata record; where locks disagree about ``depends``, the first that knows of a change wins."""
-    index = conda_index(directory / artifact.path, artifact.row.filename)
+    index = conda_index(path, artifact.row.filename)
     candidates = [
         record(
             row,
