@@ -60,7 +60,10 @@ def _opened(stores: tuple[Path, ...], prefix: Path | None) -> Store:
 def directory(
     *, stores: tuple[Path, ...], prefix: Path | None, as_json: bool, quiet: bool, verbose: bool
 ) -> int:
-    """Print the directories of the store's layers, the one that is written to first."""
+    """Print the store's directories.
+
+    One a layer; the one that is written to comes first.
+    """
     store = _opened(stores, prefix)
     layers = [str(layer) for layer in store.layers]
     print_result(Console(json=as_json, quiet=quiet, verbose=verbose), layers, {"layers": layers})
@@ -155,9 +158,9 @@ def verified(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Hash everything in the store; exit status 1 if anything was altered.
+    """Hash everything in the store.
 
-    A file that was edited in an environment is the same file in the store, and in every other environment
+    Exit status 1 if anything was altered.  A file that was edited in an environment is the same file in the store, and in every other environment
     that shares it: `envforge verify PREFIX` finds it there.
     """
     store = _opened(stores, prefix)

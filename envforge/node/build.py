@@ -239,7 +239,7 @@ class _Builder:
         compiler = self._compiler(tree.path)
         if compiler is None or tree.site_packages is None:
             return Bytecode()
-        self.shop.reporter.step("compiling bytecode")
+        self.shop.reporter.step("bytecode: linking what is kept, compiling the rest")
         hashes = {f"conda:{p.row.name}": p.row.sha256 or "" for p in self.packages}
         hashes |= {wheel.owner: wheel.row.sha256 or "" for wheel in self.wheels}
         artifacts = {
@@ -255,6 +255,7 @@ class _Builder:
             store=None if self.shop.mend else self.shop.store,
             linker=self.linker,
             jobs=self.shop.jobs,
+            reporter=self.shop.reporter,
         )
 
     def _compiler(self, tree: Path) -> Compiler | None:

@@ -24,12 +24,14 @@ from envforge.edges.process import Command, run
 from envforge.edges.scratch import is_full
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError
+from envforge.reporting import Reporter
 
 __all__ = ["Bytecode", "Compiler"]
 
 WORKER = Path(__file__).with_name("bytecode_worker.py")
 _LIST = "list.json"
 _WORTH_A_PROCESS = 40  # sources that take as long as starting one
+_MOST_A_PROCESS = 400  # a second or two of work, so that somebody who waits sees it go on
 _POLICY = "1"
 """Part of the key; to be raised whenever :mod:`envforge.node.bytecode_worker` makes something else."""
 
@@ -83,6 +85,7 @@ class Bytecode:
         store: Store | None,
         linker: Linker,
         jobs: int,
+        reporter: Reporter,
     ) -> Bytecode:
         """Have bytecode for every source below ``library`` of the environment at ``tree``.
 
@@ -98,12 +101,14 @@ class Bytecode:
         sources = _sources(tree, library)
         if store is not None:
             sources = done._take(tree, sources, artifacts, _Kept(store, compiler.key), linker)
-        processes = min(jobs, -(-len(sources) // _WORTH_A_PROCESS))
-        shares = [sources[start::processes] for start in range(processes)]
+        size = min(_MOST_A_PROCESS, max(_WORTH_A_PROCESS, -(-len(sources) // jobs)))
+        shares = [sources[start : start + size] for start in range(0, len(sources), size)]
         if shares:
-            with ThreadPoolExecutor(len(shares)) as pool:
+            task = reporter.task("compiling bytecode", len(sources), "files")
+            with task as progress, ThreadPoolExecutor(jobs) as pool:
                 for made in pool.map(lambda share: _compile(tree, compiler.python, share), shares):
                     done._note(made, artifacts)
+                    progress.advance(len(made))
         done.failed.sort()
         return done
 
