@@ -1,0 +1,78 @@
+#!/bin/sh
+# envforge bundle 1
+# @DIGEST@
+# An environment in one file: this program, then a tar of what it is made of. How to use it: sh FILE --help
+main() {
+version=@VERSION@ platform=@PLATFORM@ name=@NAME@ lock=@LOCK@ glibc=@GLIBC@
+kib=@KIB@ files=@FILES@ runtime=@RUNTIME@ runtime_at=@RUNTIME_AT@ runtime_size=@RUNTIME_SIZE@
+manifest=@MANIFEST@ manifest_at=@MANIFEST_AT@ manifest_size=@MANIFEST_SIZE@
+set -u; nl=$(printf '\n.') nl=${nl%.}
+fail() { printf 'envforge: %s\n  at: %s\n  do: %s\n' "${2%%"$nl"*}" "$3" "$4" >&2; exit "$1"; }
+damaged() { fail 2 "the bundle is damaged or incomplete: $1" "$file" "carry it again; sha256sum -c $shown.sha256   # compares"; }
+part() { dd if="$file" bs=512 skip=$(($1 / 512)) count=$((($2 + 511) / 512)) 2>/dev/null | head -c "$2"; }
+check() { sum=$(part "$3" "$4" | sha256sum); [ "${sum%% *}" = "$2" ] || damaged "$1 is not what was bundled"; }
+quoted() { case $1 in *[!A-Za-z0-9_./+@%,=-]*) printf "'%s'" "$1" ;; *) printf %s "$1" ;; esac; }
+# What is free stands last but one before the percent sign. Where the total is 0 or no number, nobody knows.
+free() { df "$1" "$2" 2>/dev/null | (read -r _; read -r line; set -f; set -- ${line%%\%*}
+    while [ $# -gt 4 ]; do shift; done; case ${1:-0}${3:-x} in 0* | *[!0-9]*) ;; *) echo "$3" ;; esac); }
+libc() { for one in /lib64/libc.so.6 /lib/*-linux-gnu/libc.so.6 /lib64/ld-*.so.? /lib/ld-*.so.?; do
+    [ -x "$one" ] && "$one" --version && return; done; getconf GNU_LIBC_VERSION || ldd --version; }
+# Containers share a node's name but not its numbers of processes; the first process of each began at another time.
+began() { all=''; read -r all 2>/dev/null </proc/1/stat; set -f; set -- ${all##*\) }; echo "${20-}"; }
+clean() { rm -rf "$work"; while [ "$base" != "$near" ] && rmdir "$base" 2>/dev/null; do base=${base%/*}; done; }
+case $0 in */*) file=$0 ;; *) file=./$0 ;; esac; shown=$(quoted "$file")
+[ -f "$file" ] && { read -r _; read -r mark; read -r sum; } <"$file" && [ "$mark" = '# envforge bundle 1' ] ||
+    fail 2 "the program cannot tell which file it is in" "$0" "sh PATH-OF-THE-BUNDLE --prefix PATH   # not sh < BUNDLE"
+for tool in dd df gzip head mkdir rm sha256sum tail tar uname; do
+    command -v "$tool" >/dev/null || fail 3 "this node lacks the program $tool" "PATH=$PATH" "add its directory to PATH"; done
+# A bit that fell over on the way must not steer what follows: this comes before all else.
+[ "# $(head -c @LENGTH@ "$file" | tail -c +@COVERED@ | sha256sum)" = "$sum  -" ] || damaged "its first @LENGTH@ bytes changed"
+mode='' prefix='' next='' quiet='' force='' plain='' scratch=${ENVFORGE_SCRATCH-} store=${ENVFORGE_STORE-}
+for word do  # each goes round once: off the front, and on to the end unless it is for this program alone
+    shift; full=$next$word next=''
+    case $mode in '' | install) case $full in
+        -b) continue ;; --scratch) next=--scratch=; continue ;; --scratch=*) scratch=${full#*=}; continue ;;
+        -p | -bp | --prefix) next=--prefix= word=--prefix ;; --prefix=*) prefix=${full#*=} ;;
+        -p*) prefix=${full#-p} prefix=${prefix#=} word=--prefix=$prefix ;;
+        -h | --help | --version) printf '%s\n' "$name for $platform, a bundle of envforge $version, lock sha256:$lock" \
+            "install it:  sh $shown --prefix PATH   # $kib KiB, $files files" "look inside: sh $shown list   # or verify, extract DIR" \
+            "the rest:    sh $shown COMMAND --help   # as envforge itself; --scratch DIR, first of all: what to work in"; exit 0 ;;
+        --json | --quiet | --dry-run) quiet=yes ;; --store*) store=$full ;; --ignore-check*) force=yes ;; -*) ;;
+        *) [ -n "$mode" ] || { mode=$word; continue; } ;; esac; mode=${mode:-install} ;;
+    *) case $word in -*) ;; *) plain=yes ;; esac ;; esac
+    set -- "$@" "$word"; done
+here=$(uname -s)-$(uname -m); case $here in Linux-x86_64) here=linux-64 ;; Linux-aarch64) here=linux-aarch64 ;; esac
+[ "$here" = "$platform" ] || fail 2 "the bundle is for $platform, and this node is $here" "$file" "envforge bundle -p $here   # on the laptop"
+have=$(libc 2>/dev/null </dev/null | head -n 1); case $have in *' version '*) have=${have##* version } ;; *) have=${have##* } ;; esac
+case $glibc:$have$force in 2.*:2.*yes) ;; 2.*:2.[0-9]*) have=${have#2.} have=${have%%[!0-9]*}; [ "$have" -ge "${glibc#2.}" ] ||
+    fail 2 "the bundle needs glibc $glibc, and this node has 2.$have" "$file" "envforge lock --glibc 2.$have   # on the laptop" ;; esac
+mode=${mode:-install}; case $mode in install | extract | stage) plain='' ;; verify | list | sbom) ;; *) plain=yes ;; esac
+[ -n "$plain" ] || set -- "$file" "$@"
+case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
+while case $prefix in ?*/ | ?*/.) ;; *) false ;; esac; do prefix=${prefix%/*}; done
+base=$prefix.generations; [ "$mode" = install ] || { base=${file%/*}/. prefix=''; [ -w "$base" ] || base=$PWD; }
+[ -L "$prefix" ] || [ ! -e "$prefix" ] || fail 2 "what is at the prefix was not made by envforge" "$prefix" "name another --prefix"
+base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac
+near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
+[ "$mode$quiet" != install ] || echo "envforge: $name needs $kib KiB and $files files" >&2
+if [ -n "$prefix" ] && [ -z "$force$store$scratch" ] && [ "$base" != "$near" ]; then  # else less is needed: envforge looks closer
+    room=$(free -Pk "$near") nodes=$(free -Pi "$near"); [ "${room:-$kib}" -ge "$kib" ] && [ "${nodes:-$files}" -ge "$files" ] ||
+        fail 3 "no room: $kib KiB and $files files are needed, ${room:-any} and ${nodes:-any} are free" "$near" "name a --prefix elsewhere"; fi
+check manifest.json "$manifest" "$manifest_at" "$manifest_size"
+if [ -z "$runtime" ]; then work='' tool=envforge; command -v envforge >/dev/null || fail 3 "the bundle has no runtime, and this node no envforge" \
+        "$file" "envforge $mode $shown   # where envforge is installed"; set -- envforge "$mode" "$@"
+else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
+    node=$(uname -n)-$(began) work=$base/.work-sh-$node-$$
+    for old in "$base/.work-sh-$node-"*; do kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old"; done
+    trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+    said=$(rm -rf "$work"; (umask 022; mkdir -p "$base") 2>&1 && mkdir -m 700 "$work" 2>&1) ||
+        fail 3 "cannot make a directory: ${said##*: }" "$work" "name a place that you may write to"
+    said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
+        fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"
+    set -- "$work/runtime/bin/python3" -I -m envforge "$mode" "$@"; fi
+status=0; "$@" || status=$?
+case ${runtime:+$status} in 126 | 127) "$1" -I -c '' || fail 3 "the runtime does not start here" "$1" "sh $shown --scratch DIR ..." ;; esac
+prefix=$(quoted "$prefix"); [ -z "$runtime" ] || tool=$prefix/.envforge/bin/envforge
+[ "$mode$quiet$status" != install0 ] || printf 'next: %s\n' ". $prefix/.envforge/activate.sh" "$tool verify $prefix" "$tool history $prefix" >&2
+exit "$status"; }
+main "$@"; exit
