@@ -17,7 +17,8 @@ LAYERS = {
     "model": 1,
     "formats": 2, "edges": 2,
     "resolvers": 3, "node": 3, "layout": 3,
-    "lock": 4, "check": 4, "mirror": 4, "download": 4, "render": 4, "demo": 4,
+    "lock": 4, "check": 4, "mirror": 4, "download": 4, "render": 4, "demo": 4, "sign": 4, "sbom": 4,
+    "bundle": 4, "runtime": 4,
     "cli": 5, "__main__": 6,
 }  # fmt: skip
 
@@ -91,7 +92,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["install", "verify", "sources", "prefix", "mirrors", "using", "outside", "wrap", "kernel"]
+    "name", ["install", "verify", "sources", "prefix", "mirrors", "using", "outside", "wrap", "kernel", "signatures"]
 )
 def test_the_node_half_needs_no_yaml_http_client_or_templates(name: str) -> None:
     assert not loaded_by(f"import envforge.node.{name}") & HEAVY

@@ -29,6 +29,8 @@ COMMANDS = {
     "uninstall": "Remove a prefix and all of its generations.",
     "id": "Say in one line what a prefix is, for a log or a paper.",
     "store": "Look after the store that environments are made of.",
+    "keygen": "Make a key to sign bundles with.",
+    "sbom": "List what is inside, with licences: CycloneDX.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
-from envforge.cli.sources import open_source
+from envforge.cli.sources import check_signed, open_source
 from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
 from envforge.model.profile import parse_profile
@@ -25,6 +25,13 @@ __all__ = ["command"]
 @click.option("-p", "--prefix", required=True, type=click.Path(path_type=Path), help="The path to use it at.")
 @click.option("--lock", metavar="NAME|FILE", help="Which lock of the mirror, or a lockfile that it serves.")
 @click.option("--expect-lock", metavar="sha256:HEX", help="Refuse any other lockfile than this.")
+@click.option("--require-signature", is_flag=True, help="Refuse a file that no trusted key has signed.")
+@click.option(
+    "--trusted-keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The keys that may sign SOURCE, one a line; implies --require-signature.",
+)
 @click.option("--group", "groups", multiple=True, help="Also install this group; repeatable.")
 @click.option(
     "--store",
@@ -74,6 +81,8 @@ def command(
     *,
     lock: str | None,
     expect_lock: str | None,
+    require_signature: bool,
+    trusted_keys: Path | None,
     groups: tuple[str, ...],
     stores: tuple[Path, ...],
     jobs: int | None,
@@ -93,6 +102,9 @@ def command(
     leaves the old one as it was.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    signed = check_signed(source, trusted_keys, required=require_signature)
+    if signed is not None:
+        console.note(f"signed by {signed.who} with {signed.key}")
     place = Prefix(prefix)
     place.check()
     root, lower = store_layers(stores, place.generations / "store")

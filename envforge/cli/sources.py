@@ -10,10 +10,37 @@ from envforge.cli.console import read_text
 from envforge.edges.store import Store
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.model.signature import Signed
+from envforge.node.signatures import check_signature, read_trusted, refuse_own_voice
 from envforge.node.sources import ArtifactSource, MirrorSource, StoreSource
 from envforge.reporting import Reporter
 
-__all__ = ["open_source"]
+__all__ = ["check_signed", "open_source"]
+
+
+def check_signed(path: Path, trusted_keys: Path | None, *, required: bool = True) -> Signed | None:
+    """Who signed the file at ``path``, before it is opened; ``None`` if nobody asked.
+
+    :param trusted_keys: the file of the keys that may sign; naming it is asking.
+    :raises InputError: if it is not signed by one of them, or no keys are named although it is ``required``.
+    """
+    if trusted_keys is None:
+        if required:
+            raise InputError(
+                "a signature is required, and no keys are trusted",
+                at="--require-signature",
+                do="name the file of the keys that may sign: --trusted-keys FILE",
+            )
+        return None
+    trusted = read_trusted(trusted_keys)
+    if path.is_dir():
+        raise InputError(
+            "a directory has no signature",
+            at=str(path),
+            do="bind it to its lock instead: --expect-lock sha256:HEX",
+        )
+    refuse_own_voice(path)
+    return check_signature(path, trusted)
 
 
 def open_source(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from envforge.cli.answers import Result, counted, print_answer, shown
-from envforge.cli.console import Console, output_options
-from envforge.errors import CouldNotError, InputError
+from envforge.cli.console import Console, output_options, print_result
+from envforge.errors import AnswerNo, CouldNotError, InputError
 from envforge.model.receipt import Difference, Receipt
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 
 @click.command("verify")
-@click.argument("path", metavar="PREFIX|MIRROR", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PREFIX|MIRROR|BUNDLE", type=click.Path(path_type=Path))
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Make every file again from these artifacts."
 )
@@ -38,6 +38,12 @@ __all__ = ["command"]
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Processes.  [default: what is allowed]")
 @click.option("--expect", metavar="sha256:HEX", help="Refuse any other receipt than this.")
 @click.option(
+    "--trusted-keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Ask who signed a bundle: the keys that may, one a line.",
+)
+@click.option(
     "--strict",
     is_flag=True,
     help="Count as differences, too: bytecode that programs left; a mirror's strays.",
@@ -52,6 +58,7 @@ def command(
     repair: Path | None,
     jobs: int | None,
     expect: str | None,
+    trusted_keys: Path | None,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -63,12 +70,16 @@ def command(
     there is network) and compared file by file.  Exit status 1 if anything differs.  What pip, uv or conda
     did later is said in a line each; --verbose names every file, and so does --json.
 
+    With --trusted-keys, a bundle is held against its signature: BUNDLE.dsse.json or BUNDLE.sig beside it.
+
     With --repair, what differs is not mended: another generation is made of the same lock, and the prefix
     pointed to it.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     from envforge.edges.machine import jobs_available
 
+    if trusted_keys is not None:
+        return _verify_signature(console, path, trusted_keys)
     if path.is_file():
         raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
     if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
@@ -83,6 +94,38 @@ def command(
         repair=repair,
     )
     return _verify_prefix(console, path, proof)
+
+
+def _verify_signature(console: Console, path: Path, trusted_keys: Path) -> int:
+    """Say who signed the file.
+
+    :raises AnswerNo: if nobody did whose key is trusted, or the file is another one.
+    """
+    from envforge.node.signatures import check_signature, read_trusted, refuse_own_voice
+
+    trusted = read_trusted(trusted_keys)
+    if path.is_dir():
+        raise InputError("a directory has no signature", at=str(path), do="name a bundle")
+    refuse_own_voice(path)
+    try:
+        signed = check_signature(path, trusted)
+    except InputError as error:
+        raise AnswerNo(error.what, at=error.at, do=error.do, story=error.story) from error
+    document: dict[str, object] = {
+        "path": str(path),
+        "kind": "signature",
+        "signature": signed.kind,
+        "who": signed.who,
+        "key": signed.key,
+        "sha256": signed.sha256,
+    }
+    lines = [f"{path} is what {signed.who} signed with {signed.key}"]
+    if signed.facts is not None:
+        facts = signed.facts
+        lines.append(f"{facts.name} for {facts.platform}, lock sha256:{facts.lock}")
+        document |= {"name": facts.name, "platform": facts.platform, "lock": f"sha256:{facts.lock}"}
+    print_result(console, lines, document)
+    return 0
 
 
 def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:

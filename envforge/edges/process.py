@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from envforge.errors import CouldNotError
 from envforge.model.urls import redacted
@@ -116,10 +116,10 @@ class Conversation:
         return answer
 
 
-def run(command: Command, *, stdin: str = "", timeout: float | None = None) -> Completed:
+def run(command: Command, *, stdin: str | BinaryIO = "", timeout: float | None = None) -> Completed:
     """Start ``command``, wait for it, and return how it ended, whatever its exit status.
 
-    :param stdin: what it reads from its standard input.
+    :param stdin: what it reads from its standard input: a text, or an open file of any size.
     :param timeout: seconds, after which it is killed.
     :raises CouldNotError: if it cannot be started or does not end in time.
     """
@@ -128,7 +128,7 @@ def run(command: Command, *, stdin: str = "", timeout: float | None = None) -> C
             command.argv,
             cwd=command.cwd,
             env=command.environment(),
-            input=stdin,
+            **({"input": stdin} if isinstance(stdin, str) else {"stdin": stdin}),
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",

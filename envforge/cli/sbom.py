@@ -1,0 +1,164 @@
+"""``envforge sbom``"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.errors import InputError
+from envforge.model.bill import PackageFacts
+from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.model.platforms import check_platform
+
+__all__ = ["command"]
+
+
+@click.command("sbom")
+@click.argument(
+    "source", metavar="[LOCKFILE|MIRROR|PREFIX]", default="conda-lock.yml", type=click.Path(path_type=Path)
+)
+@click.option(
+    "-p", "--platform", help="Which platform of the lock.  [default: the only one, or this machine's]"
+)
+@click.option("--group", "groups", multiple=True, help="Also list this group; repeatable.")
+@click.option("--lock", metavar="NAME", help="Which lock of the mirror, where it holds several.")
+@click.option("--licenses", is_flag=True, help="The licences and their texts instead, as plain text.")
+@click.option(
+    "--store",
+    "stores",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="For a lockfile: read the licences from artifacts in this store; repeatable.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write FILE.  [default: stdout]")
+@output_options
+def command(
+    source: Path,
+    *,
+    platform: str | None,
+    groups: tuple[str, ...],
+    lock: str | None,
+    licenses: bool,
+    stores: tuple[Path, ...],
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """List the packages of one platform as a software bill of materials: CycloneDX 1.6 in JSON.
+
+    Each has its purl, hashes, origin, what it depends on, and its licence as far as that is at hand: a mirror
+    has everything, a prefix names the licences without their texts, a lockfile says nothing about them.
+    """
+    from envforge.sbom import licenses_text, make_sbom
+
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    chosen = None if platform is None else check_platform(platform, at="-p")
+    bill = _read(source, _Choice(platform=chosen, groups=("main", *groups), lock=lock, stores=stores))
+    missing = sum(row.sha256 not in bill.facts for row in bill.rows)
+    if missing:
+        console.note(f"no licence is known of {missing} packages: their artifacts are not at hand")
+    if licenses:
+        text = licenses_text(bill.rows, bill.facts)
+    else:
+        text = make_sbom(bill.lockfile, bill.platform, bill.rows, bill.facts)
+    if output is not None:
+        write_atomically(output, text)
+    document = {
+        "packages": len(bill.rows),
+        "platform": bill.platform,
+        "lock": f"sha256:{bill.lockfile.digest()}",
+        "without_license": sum(_unlicensed(row, bill.facts) for row in bill.rows),
+        "text": text,
+    }
+    written = f"{output}: {len(bill.rows)} packages for {bill.platform}"
+    print_result(console, [text.rstrip("\n") if output is None else written], document)
+    return 0
+
+
+def _unlicensed(row: LockedPackage, facts: Mapping[str, PackageFacts]) -> bool:
+    return facts.get(row.sha256 or "", PackageFacts()).license is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """What part of a source is listed."""
+
+    platform: str | None
+    groups: tuple[str, ...]
+    lock: str | None
+    stores: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bill:
+    """The rows of one platform, and what is known of their licences."""
+
+    lockfile: Lockfile
+    platform: str
+    rows: tuple[LockedPackage, ...]
+    facts: Mapping[str, PackageFacts]
+
+
+def _read(source: Path, choice: _Choice) -> _Bill:
+    if (source / ".envforge").is_dir():
+        return _of_prefix(source, choice)
+    from envforge.sbom import facts_of
+
+    if source.is_dir():
+        from envforge.node.sources import MirrorSource
+
+        mirror = MirrorSource(source, choice.lock)
+        platform, rows = _rows(mirror.lockfile, choice)
+        return _Bill(
+            lockfile=mirror.lockfile, platform=platform, rows=rows, facts=facts_of(rows, mirror.artifact)
+        )
+    from envforge.edges.store import Store
+    from envforge.formats import conda_lock
+    from envforge.settings import store_layers
+
+    lockfile = conda_lock.read(read_text(source), source=str(source))
+    platform, rows = _rows(lockfile, choice)
+    store = Store(*store_layers(choice.stores, Path("no such store")))
+    facts = facts_of(rows, lambda row: store.artifact(row.sha256 or ""))
+    return _Bill(lockfile=lockfile, platform=platform, rows=rows, facts=facts)
+
+
+def _of_prefix(source: Path, choice: _Choice) -> _Bill:
+    from envforge.edges.licenses import installed_facts
+    from envforge.formats import lock_json
+    from envforge.node.documents import read_document
+    from envforge.node.receipts import read_receipt
+
+    tree, receipt = read_receipt(source)
+    wrong = choice.platform is not None and choice.platform != receipt.platform
+    if wrong or len(choice.groups) > 1:
+        raise InputError(
+            f"the prefix is of {receipt.platform}, with the groups {', '.join(receipt.groups)}",
+            at="-p" if wrong else "--group",
+            do="leave it out: what is installed is listed, all of it",
+        )
+    text = read_document(tree / ".envforge" / "lock.json", "the lock", do="install again")
+    rows = receipt.packages
+    return _Bill(
+        lockfile=lock_json.read(text)[0],
+        platform=receipt.platform,
+        rows=rows,
+        facts=installed_facts(tree, rows),
+    )
+
+
+def _rows(lockfile: Lockfile, choice: _Choice) -> tuple[str, tuple[LockedPackage, ...]]:
+    platform = choice.platform
+    if platform is None:
+        import platform as machine
+
+        from envforge.model.platforms import platform_of
+
+        only = lockfile.platforms[0] if len(lockfile.platforms) == 1 else None
+        platform = only or platform_of(machine.system(), machine.machine())
+    return platform, lockfile.rows(platform, choice.groups)
