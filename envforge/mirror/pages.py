@@ -22,6 +22,7 @@ from envforge.mirror.artifacts import in_parallel
 from envforge.mirror.plan import Artifact, Plan
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.manifest import Manifest, MirrorFile
+from envforge.model.runtime import RUNTIME_GROUP
 
 __all__ = ["derive", "make_manifest"]
 
@@ -67,6 +68,10 @@ def _keeps_whole_specs(lock: Lockfile) -> bool:
 def _record(directory: Path, artifact: Artifact, plan: Plan, hashes: Downloaded) -> dict[str, Any]:
     """The repodata record; where locks disagree about ``depends``, the first that knows of a change wins."""
     index = conda_index(directory / artifact.path, artifact.row.filename)
+    rows = [(lock, row) for lock, row in artifact.rows if row.category != RUNTIME_GROUP]
+    if not rows:  # only a runtime needs it, and of that a lock has no dependencies
+        row = artifact.row
+        return record(row, index, md5=hashes.md5, sha256=hashes.sha256, size=hashes.size, patched=False)
     candidates = [
         record(
             row,
@@ -76,7 +81,7 @@ def _record(directory: Path, artifact: Artifact, plan: Plan, hashes: Downloaded)
             size=hashes.size,
             whole=_keeps_whole_specs(plan.locks[lock]),
         )
-        for lock, row in artifact.rows
+        for lock, row in rows
     ]
     changed = [one for one in candidates if one["depends"] != index.get("depends", [])]
     return (changed or candidates)[0]
