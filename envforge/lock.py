@@ -21,7 +21,13 @@ from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import CUSTOM_FORMAT
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target, VirtualPackage, default_target
-from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_key, runtime_rows, runtime_text
+from envforge.model.runtime import (
+    RUNTIME_PLATFORMS,
+    is_usable_python,
+    runtime_key,
+    runtime_rows,
+    runtime_text,
+)
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
@@ -226,7 +232,7 @@ class _Job:
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]
     ) -> tuple[LockedPackage, ...]:
-        """The conda part of the runtime: the environment's own Python where that will do, else a small one."""
+        """The conda part of the runtime: the environment's own Python where that will do, else another."""
         platform = target.platform
         if platform not in RUNTIME_PLATFORMS or not self.channels:
             return ()
@@ -242,7 +248,9 @@ class _Job:
             return ()
         needed = conda.closure("python", solved)
         if not any(is_usable_python(record.name, record.version, record.build) for record in needed):
-            self.reporter.detail(f"no runtime for {platform}: its Python is not a CPython with the stable ABI")
+            self.reporter.detail(
+                f"no runtime for {platform}: its Python is not a CPython with the stable ABI"
+            )
             return ()
         return tuple(self._row(record, target) for record in needed)
 

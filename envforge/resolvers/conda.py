@@ -132,7 +132,7 @@ def solve(request: CondaRequest, *, cache: Path, offline: bool = False) -> tuple
 
 
 def closure(name: str, records: Sequence[CondaRecord]) -> tuple[CondaRecord, ...]:
-    """The record of ``name`` among ``records`` and all that it needs, sorted by name; empty if it is not there."""
+    """The record of ``name`` among ``records`` and all that it needs, sorted by name; empty without it."""
     by_name = {record.name: record for record in records}
     found: dict[str, CondaRecord] = {}
     todo = [name]
