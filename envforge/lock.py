@@ -11,22 +11,32 @@ import json
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
-from envforge.errors import InputError
+from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import CUSTOM_FORMAT
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target, VirtualPackage, default_target
-from envforge.model.spec import EnvironmentSpec
+from envforge.model.runtime import (
+    RUNTIME_PLATFORMS,
+    is_usable_python,
+    runtime_key,
+    runtime_rows,
+    runtime_text,
+)
+from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda, pypi
 from envforge.resolvers.provided import Distribution, metadata_of_provided, provided_by
 
 __all__ = ["LockOptions", "lock", "settings_of", "targets_for"]
+
+_RUNTIME_PYTHON = "python >=3.10"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +118,8 @@ def lock(
         custom[f"envforge.target.{target.platform}"] = str(target)
         if part.provided:
             custom[f"envforge.provided.{target.platform}"] = part.provided
+        if part.runtime:
+            custom[runtime_key(target.platform)] = runtime_text(part.runtime)
     return Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
         channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
@@ -172,6 +184,7 @@ def spec_digest(
 class _Part:
     rows: tuple[LockedPackage, ...]
     provided: str
+    runtime: tuple[LockedPackage, ...]
 
 
 @dataclass(frozen=True)
@@ -192,24 +205,63 @@ class _Job:
 
     def lock_platform(self, target: Target) -> _Part:
         self.reporter.step(f"solving {target.platform}: {target}")
-        records = conda.solve(
-            conda.CondaRequest(
-                channels=self.channels,
-                specs=self.spec.conda_for(target.platform),
-                target=target,
-                preferred=self._kept(target.platform, "conda"),
-                exclude_newer=self.options.exclude_newer,
-            ),
-            cache=self.cache,
-            offline=self.options.offline,
-        )
+        kept = self._kept(target.platform, "conda")
+        records = self._solve(self.spec.conda_for(target.platform), target, kept)
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
+        runtime = self._runtime(target, records, rows)
         if not self.spec.pip_for(target.platform):
-            return _Part(rows=rows, provided="")
+            return _Part(rows=rows, provided="", runtime=runtime)
         found, provided = self._resolve_pip(target, records)
         wheels = tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
-        return _Part(rows=rows + wheels, provided=_met_by_conda(self.spec, target, wheels, provided))
+        met = _met_by_conda(self.spec, target, wheels, provided)
+        return _Part(rows=rows + wheels, provided=met, runtime=runtime)
+
+    def _solve(
+        self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
+    ) -> tuple[conda.CondaRecord, ...]:
+        request = conda.CondaRequest(
+            channels=self.channels,
+            specs=specs,
+            target=target,
+            preferred=preferred,
+            exclude_newer=self.options.exclude_newer,
+        )
+        return conda.solve(request, cache=self.cache, offline=self.options.offline)
+
+    def _runtime(
+        self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]
+    ) -> tuple[LockedPackage, ...]:
+        """The conda part of the runtime: the environment's own Python where that will do, else another."""
+        platform = target.platform
+        if platform not in RUNTIME_PLATFORMS or not self.channels:
+            return ()
+        own = conda.closure("python", records)
+        if any(is_usable_python(record.name, record.version, record.build) for record in own):
+            names = {record.name for record in own}
+            return tuple(row for row in rows if row.name in names)
+        line = Line(text=_RUNTIME_PYTHON, at="the runtime")
+        try:
+            solved = self._solve((line,), target, self._kept_runtime(platform))
+        except UnsatisfiableError as error:
+            self.reporter.detail(f"no runtime for {platform}: {error.what}")
+            return ()
+        needed = conda.closure("python", solved)
+        if not any(is_usable_python(record.name, record.version, record.build) for record in needed):
+            self.reporter.detail(
+                f"no runtime for {platform}: its Python is not a CPython with the stable ABI"
+            )
+            return ()
+        return tuple(self._row(record, target) for record in needed)
+
+    def _kept_runtime(self, platform: str) -> tuple[LockedPackage, ...]:
+        if self.previous is None or self.options.upgrade_all:
+            return ()
+        let_go = {canonical_name(name) for name in self.options.upgrade}
+        with suppress(InputError):  # what cannot be read is locked anew
+            rows = runtime_rows(self.previous, platform)
+            return tuple(row for row in rows if canonical_name(row.name) not in let_go)
+        return ()
 
     def _resolve_pip(
         self, target: Target, records: Sequence[conda.CondaRecord]

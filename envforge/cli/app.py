@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 import envforge
-from envforge.errors import EnvforgeError, InputError
+from envforge.errors import CouldNotError, EnvforgeError, InputError
 
 __all__ = ["COMMANDS", "cli", "run"]
 
@@ -35,6 +36,9 @@ COMMANDS = {
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
+
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli", "uv", "yaml"))
+"""What a bundle's runtime does not bring."""
 
 
 class _LazyGroup(click.Group):
@@ -115,6 +119,13 @@ def _unexpected(error: Exception) -> EnvforgeError:
             error.strerror or str(error),
             at=str(error.filename) if error.filename else None,
             do="check that the path exists, may be used, and that the disk has room",
+            story=story,
+        )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _LAPTOP:
+        return CouldNotError(
+            f"this envforge is the node's half, and {error.name} is not part of it",
+            at=sys.executable,
+            do="run this command on the laptop, or install all of envforge-hpc here",
             story=story,
         )
     return EnvforgeError(

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,7 +63,12 @@ class Console(Reporter):
         if self.quiet or not sys.stderr.isatty():
             yield Progress()
             return
-        with _bar(text, total, unit) as progress:
+        try:
+            bar = _bar(text, total, unit)
+        except ModuleNotFoundError:  # a bundle's runtime has no rich
+            yield Progress()
+            return
+        with bar as progress:
             yield progress
 
 
@@ -77,22 +82,31 @@ def diary() -> tuple[str, ...]:
     return tuple(_diary)
 
 
-@contextmanager
-def _bar(text: str, total: int | None, unit: str) -> Iterator[Progress]:
+def _bar(text: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
+    """A progress bar.
+
+    :raises ModuleNotFoundError: where there is nothing to draw one with.
+    """
     from rich.console import Console as Screen
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     counted = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("  {task.description}"), BarColumn(), counted, TimeRemainingColumn())
-    with Bars(*columns, console=Screen(stderr=True), transient=True) as bars:
-        task = bars.add_task(text, total=total)
+    bars = Bars(*columns, console=Screen(stderr=True), transient=True)
 
-        class Drawn(Progress):
-            def advance(self, amount: int) -> None:
-                bars.update(task, advance=amount)
+    @contextmanager
+    def drawn() -> Iterator[Progress]:
+        with bars:
+            task = bars.add_task(text, total=total)
 
-        yield Drawn()
+            class Drawn(Progress):
+                def advance(self, amount: int) -> None:
+                    bars.update(task, advance=amount)
+
+            yield Drawn()
+
+    return drawn()
 
 
 def output_options(function: F) -> F:

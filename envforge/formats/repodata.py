@@ -29,6 +29,7 @@ def record(
     sha256: str,
     size: int,
     whole: bool = True,
+    patched: bool = True,
 ) -> dict[str, Any]:
     """The repodata record of one package.
 
@@ -36,11 +37,13 @@ def record(
     :param index: its own ``info/index.json``.
     :param md5: of the file itself, as ``sha256`` and ``size`` are.
     :param whole: whether the lockfile keeps whole MatchSpecs (see :func:`merged_depends`).
+    :param patched: whether the row says what the package depends on; else it is what its own index says.
     :raises InputError: if the package is another one than its row and its file name say.
     """
     _check_same(row, index)
     result = {key: value for key, value in index.items() if key not in _NOT_OURS}
-    result["depends"] = merged_depends(_strings(index, "depends", row), row.dependencies, whole=whole)
+    own = _strings(index, "depends", row)
+    result["depends"] = merged_depends(own, row.dependencies, whole=whole) if patched else own
     result["subdir"] = row.subdir
     return result | {"md5": md5, "sha256": sha256, "size": size}
 

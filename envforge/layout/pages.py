@@ -22,6 +22,7 @@ from envforge.formats.simple_index import IndexedFile, project_json, project_pag
 from envforge.layout.plan import Artifact, Plan
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.manifest import Manifest, MirrorFile
+from envforge.model.runtime import RUNTIME_GROUP
 
 __all__ = ["derive", "make_manifest"]
 
@@ -68,6 +69,10 @@ def _keeps_whole_specs(lock: Lockfile) -> bool:
 def _record(path: Path, artifact: Artifact, plan: Plan, hashes: Downloaded) -> dict[str, Any]:
     """The repodata record; where locks disagree about ``depends``, the first that knows of a change wins."""
     index = conda_index(path, artifact.row.filename)
+    rows = [(lock, row) for lock, row in artifact.rows if row.category != RUNTIME_GROUP]
+    if not rows:  # only a runtime needs it, and of that a lock has no dependencies
+        row = artifact.row
+        return record(row, index, md5=hashes.md5, sha256=hashes.sha256, size=hashes.size, patched=False)
     candidates = [
         record(
             row,
@@ -77,7 +82,7 @@ def _record(path: Path, artifact: Artifact, plan: Plan, hashes: Downloaded) -> d
             size=hashes.size,
             whole=_keeps_whole_specs(plan.locks[lock]),
         )
-        for lock, row in artifact.rows
+        for lock, row in rows
     ]
     changed = [one for one in candidates if one["depends"] != index.get("depends", [])]
     return (changed or candidates)[0]

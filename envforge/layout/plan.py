@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.manifest import MirrorChannel, check_inside
+from envforge.model.runtime import runtime_rows
 from envforge.model.urls import public_url, without_secrets
 
 __all__ = [
@@ -111,7 +112,7 @@ def check_no_secrets(name: str, given: LockfileInput) -> None:
     :raises InputError: naming the line.
     """
     lockfile = given.lockfile
-    channels = {package.url for package in lockfile.packages if package.manager == "conda"}
+    channels = {package.url for package in _rows(lockfile) if package.manager == "conda"}
     channels |= {channel.url for channel in lockfile.channels}
     for number, line in enumerate(given.content.decode(errors="replace").splitlines(), start=1):
         for url in _URL.findall(line):
@@ -174,8 +175,15 @@ def make_plan(
     )
 
 
+def _rows(lock: Lockfile) -> tuple[LockedPackage, ...]:
+    """Every row of a lock: the environment's, and those of the runtime that a bundle of it would carry."""
+    known = {(row.url, row.sha256) for row in lock.packages}
+    runtime = (row for platform in sorted(lock.platforms) for row in runtime_rows(lock, platform))
+    return lock.packages + tuple(row for row in runtime if (row.url, row.sha256) not in known)
+
+
 def _digests(lock: Lockfile, platform: str) -> frozenset[str | None]:
-    return frozenset(row.sha256 for row in lock.packages if row.platform == platform)
+    return frozenset(row.sha256 for row in _rows(lock) if row.platform == platform)
 
 
 def _wanted(
@@ -186,7 +194,7 @@ def _wanted(
     for name in sorted(locks):
         asked = requested.get(name, ())
         served = [p for p in locks[name].platforms if p in asked or _digests(locks[name], p) <= present]
-        found += [(name, row) for row in locks[name].packages if row.platform in served]
+        found += [(name, row) for row in _rows(locks[name]) if row.platform in served]
     return found
 
 
@@ -230,7 +238,7 @@ def _artifacts(
     known = {sha256 for _, sha256 in digests.values()}
     meant: dict[str, list[tuple[str, LockedPackage]]] = defaultdict(list)
     for name in sorted(locks):
-        for row in locks[name].packages:
+        for row in _rows(locks[name]):
             if (
                 row.sha256 in known
                 and digests.get(path := _path(row, directories), ("", ""))[1] == row.sha256
@@ -267,7 +275,7 @@ def _two_hashes(path: str, row: LockedPackage, one: str, other: str) -> InputErr
 
 def _channel_directories(locks: Mapping[str, Lockfile]) -> dict[str, str]:
     """The name below ``conda/`` of every channel that any row comes from, by its URL without secrets."""
-    rows = (row for lock in locks.values() for row in lock.packages if row.manager == "conda")
+    rows = (row for lock in locks.values() for row in _rows(lock) if row.manager == "conda")
     urls = {public_url(row.channel, conda=True) for row in rows}
     sharing: dict[str, list[str]] = defaultdict(list)
     for url in urls:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["public_url", "redacted", "without_secrets"]
+__all__ = ["public_url", "redacted", "with_login", "without_secrets"]
 
 _LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<login>[^/?#\s]*)@")
 _TOKEN = re.compile(r"/t/(?P<token>[^/\s]+)(?=/|$)")
@@ -45,3 +46,14 @@ def _kept_login(scheme: str, login: str) -> str:
         return f"{login}@"
     # The user of ssh says which account to knock at (`git@`), and is no secret.
     return f"{login.split(':', 1)[0]}@" if "ssh" in scheme else ""
+
+
+def with_login(url: str, indexes: Sequence[str]) -> str:
+    """``url`` with the credentials of the index on the same host, for the one who fetches it."""
+    parts = urlsplit(url)
+    for index in indexes:
+        own = urlsplit(index)
+        login, at, host = own.netloc.rpartition("@")
+        if at and (own.scheme, host) == (parts.scheme, parts.netloc):
+            return urlunsplit(parts._replace(netloc=f"{login}@{host}"))
+    return url

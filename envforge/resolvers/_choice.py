@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Chosen", "choose", "read_pylock", "with_login"]
+__all__ = ["Chosen", "choose", "read_pylock"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +59,6 @@ def choose(pylock: Pylock, request: PypiRequest) -> tuple[Chosen, ...]:
     ranks = {tag: rank for rank, tag in enumerate(wheel_tags(request.target, request.python_version))}
     chosen = (_one(package, ranks, request) for package in pylock.packages)
     return tuple(sorted(chosen, key=lambda one: one.name))
-
-
-def with_login(url: str, indexes: Sequence[str]) -> str:
-    """``url`` with the credentials of the index on the same host, for the one who fetches it."""
-    parts = urlsplit(url)
-    for index in indexes:
-        own = urlsplit(index)
-        login, at, host = own.netloc.rpartition("@")
-        if at and (own.scheme, host) == (parts.scheme, parts.netloc):
-            return urlunsplit(parts._replace(netloc=f"{login}@{host}"))
-    return url
 
 
 def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest) -> Chosen:

@@ -26,7 +26,7 @@ from envforge.model.urls import redacted
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, MatchSpec, RepoDataRecord
 
-__all__ = ["CondaRecord", "CondaRequest", "channel_url", "cutoff", "parse_match_spec", "solve"]
+__all__ = ["CondaRecord", "CondaRequest", "channel_url", "closure", "cutoff", "parse_match_spec", "solve"]
 
 _ALIAS = "https://conda.anaconda.org"
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
@@ -129,6 +129,19 @@ def solve(request: CondaRequest, *, cache: Path, offline: bool = False) -> tuple
     specs = [parse_match_spec(line) for line in request.specs]
     records = asyncio.run(_solve(request, specs, cache, offline=offline))
     return tuple(sorted((_record(record) for record in records), key=lambda record: record.name))
+
+
+def closure(name: str, records: Sequence[CondaRecord]) -> tuple[CondaRecord, ...]:
+    """The record of ``name`` among ``records`` and all that it needs, sorted by name; empty without it."""
+    by_name = {record.name: record for record in records}
+    found: dict[str, CondaRecord] = {}
+    todo = [name]
+    while todo:
+        record = by_name.get(todo.pop())
+        if record is not None and record.name not in found:
+            found[record.name] = record
+            todo += [spec.strip().partition(" ")[0] for spec in record.depends]
+    return tuple(found[name] for name in sorted(found))
 
 
 async def _solve(

@@ -25,8 +25,8 @@ from envforge.edges.fetch import local_path
 from envforge.edges.process import Command, run, uv_executable
 from envforge.errors import CouldNotError, InputError, UnsatisfiableError
 from envforge.model.lockfile import LockedPackage, canonical_name
-from envforge.model.urls import redacted
-from envforge.resolvers._choice import Chosen, choose, read_pylock, with_login
+from envforge.model.urls import redacted, with_login
+from envforge.resolvers._choice import Chosen, choose, read_pylock
 from envforge.resolvers._metadata import (
     Asked,
     Metadata,

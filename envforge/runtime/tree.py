@@ -1,0 +1,144 @@
+"""The linked tree of a runtime: conda packages, wheels and envforge's own files, for any Linux platform.
+
+Nothing of it is run.  It is linked for a path at which nothing can be, because it has to work at any: Python
+finds itself by where it is, and libraries by ``$ORIGIN``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envforge.edges.linking import Linker
+from envforge.edges.store import Store, StoredTree
+from envforge.errors import InputError
+from envforge.model.lockfile import LockedPackage
+from envforge.node.conda import ExtractedPackage, link_packages, python_version, site_packages_of
+from envforge.node.placing import check_places, winners
+from envforge.node.wheels import Target, link_wheels, place_wheels
+from envforge.runtime.selection import select
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
+__all__ = ["RuntimeTree", "link_runtime"]
+
+NOWHERE = Path("/nonexistent/envforge")
+_JOBS = 4
+_NOT_OURS = ("demo", "templates", "__pycache__")
+"""Of envforge itself: what makes examples and recipes."""
+_OF_WHEELS = re.compile(r"[^/]+\.dist-info/(RECORD|INSTALLER|sboms/.*)")
+"""What no runtime needs: it is in the receipt, or in the bundle's own list."""
+_TAG = re.compile(r"manylinux_(\d+)_(\d+)_|manylinux(1|2010|2014)_")
+_OLD_TAGS = {"1": (2, 5), "2010": (2, 12), "2014": (2, 17)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeTree:
+    """What a runtime is made of: its files by path, those of envforge itself as bytes.
+
+    ``library`` is ``lib/pythonX.Y``, ``python`` its version, ``glibc`` the lowest that it runs on.
+    """
+
+    files: dict[str, Path | bytes]
+    library: str
+    python: str
+    glibc: str
+
+
+def link_runtime(
+    conda: Sequence[LockedPackage],
+    wheels: Sequence[LockedPackage],
+    artifact: Callable[[LockedPackage], Path],
+    *,
+    platform: str,
+    work: Path,
+    store: Store,
+) -> RuntimeTree:
+    """Link a runtime in ``work``, an empty directory, and choose from it.
+
+    :param artifact: where an artifact is; its hash is checked here.
+    :raises CouldNotError: if an artifact is not the locked one.
+    :raises InputError: if the packages do not make a Python for ``platform``.
+    """
+
+    def unpack(row: LockedPackage) -> StoredTree:
+        return store.tree(artifact(row), row.filename, row.sha256 or "", instead=work / "unpacked")
+
+    packages = [ExtractedPackage(row=row, tree=unpack(row).path) for row in conda]
+    tree = work / "tree"
+    site_packages = site_packages_of(packages)
+    version = python_version(packages)
+    if site_packages is None or version is None:
+        raise InputError(
+            f"the runtime for {platform} has no Python",
+            at="its conda packages",
+            do=f"envforge lock -p {platform}   # or bundle --no-runtime",
+        )
+    (work / "view").mkdir()
+    link_packages(
+        packages, tree, final=NOWHERE, platform=platform, view=work / "view", links=True, jobs=_JOBS
+    )
+    _link_wheels(wheels, artifact, unpack, tree, site_packages)
+    library = site_packages.rpartition("/")[0]
+    found: dict[str, Path | bytes] = {
+        name: path
+        for name, path in select(tree, library, platform).items()
+        if not _OF_WHEELS.fullmatch(name.removeprefix(f"{site_packages}/"))
+    }
+    found |= {f"{site_packages}/envforge/{name}": data for name, data in _own(files("envforge")).items()}
+    return RuntimeTree(
+        files=dict(sorted(found.items())),
+        library=library,
+        python=version,
+        glibc=_glibc(packages, wheels),
+    )
+
+
+def _link_wheels(
+    rows: Sequence[LockedPackage],
+    artifact: Callable[[LockedPackage], Path],
+    unpack: Callable[[LockedPackage], StoredTree],
+    tree: Path,
+    site_packages: str,
+) -> None:
+    """Put the wheels in place of what conda packages brought to ``site-packages``: pip, setuptools."""
+    shutil.rmtree(tree / site_packages, ignore_errors=True)
+    placed = place_wheels(rows, artifact, unpack, site_packages, jobs=_JOBS)
+    check_places(placed, tree, {}, site_packages)
+    link_wheels(placed, winners(placed), Target(tree, NOWHERE, site_packages, Linker()))
+
+
+def _own(folder: Traversable, path: str = "") -> dict[str, bytes]:
+    """Envforge's own files, by path: from its resources, because an editable install has no list of them."""
+    found: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        name = f"{path}{entry.name}"
+        if entry.is_dir():
+            if name not in _NOT_OURS and entry.name != "__pycache__":
+                found |= _own(entry, f"{name}/")
+        elif name.endswith(".py") or name == "py.typed" or path == "node/activation/":
+            found[name] = entry.read_bytes().replace(b"\r\n", b"\n")
+    return found
+
+
+def _glibc(packages: Sequence[ExtractedPackage], wheels: Sequence[LockedPackage]) -> str:
+    """The lowest glibc that all of it runs on."""
+    wanted = [(2, 17)]
+    for package in packages:
+        for spec in package.index.get("depends") or ():
+            match = re.match(r"__glibc\s+>=(\d+)\.(\d+)", str(spec))
+            if match:
+                wanted.append((int(match[1]), int(match[2])))
+    for row in wheels:
+        fitting = [
+            _OLD_TAGS[match[3]] if match[3] else (int(match[1]), int(match[2]))
+            for match in _TAG.finditer(row.filename)
+        ]
+        wanted += [min(fitting)] if fitting else []
+    return "{}.{}".format(*max(wanted))
