@@ -91,7 +91,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["install", "verify", "sources", "prefix", "mirrors", "using", "outside", "wrap", "kernel", "signatures"]
+    "name",
+    ["install", "verify", "sources", "prefix", "mirrors", "using", "outside", "wrap", "kernel", "signatures"],
 )
 def test_the_node_half_needs_no_yaml_http_client_or_templates(name: str) -> None:
     assert not loaded_by(f"import envforge.node.{name}") & HEAVY
