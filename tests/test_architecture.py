@@ -103,6 +103,12 @@ def test_help_imports_no_engine() -> None:
     assert not loaded & {"rattler", "yaml", "requests", "jinja2", "rich", "packaging", "asyncio"}
 
 
+@pytest.mark.parametrize("name", ["install", "keygen", "sbom", "verify"])
+def test_signatures_and_bills_are_paid_for_by_those_who_want_them(name: str) -> None:
+    loaded = loaded_by(f"import envforge.cli.{name}, envforge.node.signatures")
+    assert not loaded & {"securesystemslib", "cryptography", "cyclonedx", "packageurl"}
+
+
 @pytest.mark.parametrize("name", ["verify", "run", "shell", "wrap", "kernel"])
 def test_what_must_start_fast_imports_no_engine(name: str) -> None:
     loaded = loaded_by(

@@ -483,6 +483,21 @@ def test_sha256sum_checks_what_is_written(desk: Desk) -> None:
     assert subprocess.run(words, cwd=desk.file.parent, check=False, capture_output=True).returncode == 1
 
 
+def test_names_that_are_signed(desk: Desk) -> None:
+    blank = desk.file.rename(desk.file.with_name("my env.sh"))
+    write_checksum(blank)
+    sign_file(blank, desk.key, FACTS)
+    assert check_signature(blank, read_trusted(desk.trusted)).who == "ada@example.org"
+    words = ["sha256sum", "-c", f"{blank.name}.sha256"]
+    subprocess.run(words, cwd=blank.parent, check=True, capture_output=True)
+    for name in ("a\nb.sh", "a\\b.sh", "\u202egnp.sh", "\udcff.sh"):
+        other = desk.file.with_name(name)
+        other.write_bytes(CONTENT)
+        why(lambda: write_checksum(other))  # noqa: B023
+        why(lambda: sign_file(other, desk.key, FACTS))  # noqa: B023
+    assert len(list(blank.parent.glob("*.sha256"))) == 1
+
+
 def test_verify_says_who_signed(envforge: Shell, desk: Desk) -> None:
     desk.sign()
     altered = desk.file.with_name("altered") / desk.file.name

@@ -28,6 +28,7 @@ _METADATA_LIMIT = 8 << 20
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _CONDA_TEXT = re.compile(r"info/(?:licenses?/.+|licen[cs]e[^/]*)", re.IGNORECASE)
+_CONDA_FILE = re.compile(rf"{_CONDA_TEXT.pattern}|info/(?:index|about)\.json", re.IGNORECASE)
 _WHEEL_TEXT = re.compile(
     r"[^/]+\.dist-info/(?:licenses?/.+|license_files/.+|(?:licen[cs]e|copying|notice|copyright)[^/]*)",
     re.IGNORECASE,
@@ -52,7 +53,7 @@ def read_facts(path: Path, filename: str, *, scratch: Path | None = None) -> Pac
 
 
 def _of_conda(path: Path, filename: str, scratch: Path | None) -> PackageFacts:
-    files = conda_info_files(path, filename, scratch=scratch)
+    files = conda_info_files(path, filename, _CONDA_FILE, scratch=scratch)
     index, about = (_mapping(files.get(f"info/{name}.json", b"")) for name in ("index", "about"))
     texts = {name: content for name, content in files.items() if _CONDA_TEXT.fullmatch(name)}
     return PackageFacts(
