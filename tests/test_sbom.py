@@ -51,19 +51,21 @@ def test_a_mirror_a_prefix_and_a_lockfile(envforge: Shell, journey: Journey, tmp
     calls = [
         ("sbom", journey.mirror),
         ("sbom", journey.mirror, "-o", out),
-        ("install", journey.mirror, "--prefix", prefix),
+        ("install", journey.lockfile, "--prefix", prefix, "--store", tmp_path / "store"),
         ("sbom", prefix, "-q"),
         ("sbom", journey.lockfile),
         ("sbom", journey.mirror, "--licenses"),
         ("sbom", prefix, "--group", "dev"),
         ("sbom", journey.mirror, "-p", "osx-arm64"),
         ("sbom", journey.mirror, "--json"),
+        ("sbom", journey.lockfile, "--store", tmp_path / "store"),
     ]
-    first, written, _, installed, locked, texts, group, other, as_json = run_all(envforge, calls)
+    first, written, _, installed, locked, texts, group, other, as_json, stored = run_all(envforge, calls)
     assert out.read_text() == first.out
     assert "packages for" in written.out
     of_mirror, of_prefix, of_lock = (validate(ended.out) for ended in (first, installed, locked))
     assert of_mirror == of_prefix
+    assert stored.out == first.out
     assert as_json.json["text"] == first.out
     assert as_json.json["without_license"] == 0
     assert of_mirror["serialNumber"] == of_lock["serialNumber"]

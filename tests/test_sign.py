@@ -231,6 +231,15 @@ def test_what_is_wrong_is_said(desk: Desk, tmp_path: Path) -> None:
     assert "no trusted key" in why(lambda: check_signature(desk.file, trusted))
 
 
+def test_a_key_with_conditions_signs_no_envelope(desk: Desk) -> None:
+    desk.sign()
+    line = desk.trusted.read_text()
+    for options in ('namespaces="git"', f'namespaces="{NAMESPACE}",valid-after="20000101"', "cert-authority"):
+        desk.trusted.write_text(line.replace(f'namespaces="{NAMESPACE}"', options))
+        said = why(lambda: check_signature(desk.file, read_trusted(desk.trusted)))
+        assert "conditions that only ssh-keygen heeds" in said
+
+
 def test_a_statement_of_another_kind_or_version_is_no_signature(desk: Desk) -> None:
     from envforge.edges.signing import sign_envelope
 
