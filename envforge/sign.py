@@ -100,11 +100,13 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 def write_checksum(path: Path) -> Path:
     """``path.sha256``, which ``sha256sum -c`` reads in the directory of the file.
 
-    :raises InputError: for a name that sha256sum would write in another way.
+    :raises InputError: for a name that is not plain, which sha256sum would write in another way.
     :raises CouldNotError: if it cannot be read or written.
     """
-    if not path.name.isprintable() or "\\" in path.name:
-        raise InputError("the name has characters that sha256sum does not keep", at=str(path), do="rename it")
+    if not dsse_json.NAME.fullmatch(path.name):
+        raise InputError(
+            "a file of this name gets no checksum", at=repr(path.name), do="give it a name in ASCII"
+        )
     return _put(path, CHECKSUM, f"{file_sha256(path)}  {path.name}\n")
 
 
@@ -115,9 +117,13 @@ def sign_file(path: Path, key: Path, facts: BundleFacts) -> SignatureFile:
 
     :param key: one that ``keygen`` made, a private one of ssh, or the public one of a key in an agent.
     :param facts: what is stated beside name and digest; a signature of ssh states nothing.
-    :raises InputError: if that is no key to sign with.
+    :raises InputError: if that is no key to sign with, or the file has a name that is not plain.
     :raises CouldNotError: if it cannot be read or written, or what is needed is not installed.
     """
+    if not dsse_json.NAME.fullmatch(path.name):
+        raise InputError(
+            "a file of this name is not signed", at=repr(path.name), do="give it a name in ASCII"
+        )
     content = _key(key)
     name = shlex.quote(path.name)
     if _SSH_KEY.match(content):

@@ -92,7 +92,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["install", "verify", "sources", "prefix", "mirrors", "using", "outside", "wrap", "kernel", "signatures"]
+    "name",
+    ["install", "verify", "sources", "prefix", "mirrors", "using", "outside", "wrap", "kernel", "signatures"],
 )
 def test_the_node_half_needs_no_yaml_http_client_or_templates(name: str) -> None:
     assert not loaded_by(f"import envforge.node.{name}") & HEAVY
@@ -101,6 +102,12 @@ def test_the_node_half_needs_no_yaml_http_client_or_templates(name: str) -> None
 def test_help_imports_no_engine() -> None:
     loaded = loaded_by("from envforge.cli.app import run; run(['--help'])")
     assert not loaded & {"rattler", "yaml", "requests", "jinja2", "rich", "packaging", "asyncio"}
+
+
+@pytest.mark.parametrize("name", ["install", "keygen", "sbom", "verify"])
+def test_signatures_and_bills_are_paid_for_by_those_who_want_them(name: str) -> None:
+    loaded = loaded_by(f"import envforge.cli.{name}, envforge.node.signatures")
+    assert not loaded & {"securesystemslib", "cryptography", "cyclonedx", "packageurl"}
 
 
 @pytest.mark.parametrize("name", ["verify", "run", "shell", "wrap", "kernel"])

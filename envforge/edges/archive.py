@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import shutil
 import struct
 import tempfile
@@ -104,15 +105,17 @@ def conda_files(
     return {name: found[name] for name in names if name in found}
 
 
-def conda_info_files(path: Path, filename: str, *, scratch: Path | None = None) -> dict[str, bytes]:
-    """Every regular file of a conda package's ``info`` section.
+def conda_info_files(
+    path: Path, filename: str, matching: re.Pattern[str] | None = None, *, scratch: Path | None = None
+) -> dict[str, bytes]:
+    """Every regular file of a conda package's ``info`` section, or those whose whole names match.
 
     :param path: the archive, under whatever name it is kept.
     :param filename: its real name, which says what kind of archive it is.
     :param scratch: where a symlink may be put for a moment if ``path`` is not named as ``filename`` is.
     :raises InputError: if the archive cannot be read, names a path outside itself or is too large.
     """
-    return _read(path, filename, "info", None, scratch)
+    return _read(path, filename, "info", None, scratch, matching)
 
 
 def conda_links(path: Path, filename: str, *, scratch: Path | None = None) -> dict[str, str]:
@@ -227,10 +230,15 @@ def unreadable(path: Path, filename: str, why: str) -> InputError:
 
 
 def _read(
-    path: Path, filename: str, section: str, wanted: set[str] | None, scratch: Path | None
+    path: Path,
+    filename: str,
+    section: str,
+    wanted: set[str] | None,
+    scratch: Path | None,
+    matching: re.Pattern[str] | None = None,
 ) -> dict[str, bytes]:
     found: dict[str, bytes] = _run(
-        path, filename, scratch, lambda archive: _collect(archive, section, wanted, filename)
+        path, filename, scratch, lambda archive: _collect(archive, section, wanted, filename, matching)
     )
     return found
 
@@ -305,7 +313,13 @@ async def _entries(archive: Path, section: str, filename: str) -> AsyncIterator[
         yield entry
 
 
-async def _collect(archive: Path, section: str, wanted: set[str] | None, filename: str) -> dict[str, bytes]:
+async def _collect(
+    archive: Path,
+    section: str,
+    wanted: set[str] | None,
+    filename: str,
+    matching: re.Pattern[str] | None = None,
+) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     total = 0
     async for entry in _entries(archive, section, filename):
@@ -313,6 +327,8 @@ async def _collect(archive: Path, section: str, wanted: set[str] | None, filenam
         if wanted is None:
             check_member(name.rstrip("/"), at=filename)
         elif name not in wanted:
+            continue
+        if matching is not None and not matching.fullmatch(name):
             continue
         if not entry.is_file:
             if wanted is not None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from email.parser import BytesHeaderParser
-from email.policy import compat32
+from email.parser import HeaderParser
 from pathlib import Path
 
 from envforge.edges.archive import BROKEN_ZIP, checked_wheel, conda_info_files, unreadable
@@ -29,6 +28,7 @@ _METADATA_LIMIT = 8 << 20
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _CONDA_TEXT = re.compile(r"info/(?:licenses?/.+|licen[cs]e[^/]*)", re.IGNORECASE)
+_CONDA_FILE = re.compile(rf"{_CONDA_TEXT.pattern}|info/(?:index|about)\.json", re.IGNORECASE)
 _WHEEL_TEXT = re.compile(
     r"[^/]+\.dist-info/(?:licenses?/.+|license_files/.+|(?:licen[cs]e|copying|notice|copyright)[^/]*)",
     re.IGNORECASE,
@@ -53,7 +53,7 @@ def read_facts(path: Path, filename: str, *, scratch: Path | None = None) -> Pac
 
 
 def _of_conda(path: Path, filename: str, scratch: Path | None) -> PackageFacts:
-    files = conda_info_files(path, filename, scratch=scratch)
+    files = conda_info_files(path, filename, _CONDA_FILE, scratch=scratch)
     index, about = (_mapping(files.get(f"info/{name}.json", b"")) for name in ("index", "about"))
     texts = {name: content for name, content in files.items() if _CONDA_TEXT.fullmatch(name)}
     return PackageFacts(
@@ -116,25 +116,19 @@ def _mapping(text: bytes) -> dict[str, object]:
 
 def _metadata_license(metadata: bytes) -> str | None:
     """``License-Expression``, else the classifiers, else ``License`` where that is a name and not a text."""
-    headers = BytesHeaderParser(policy=compat32).parsebytes(metadata)
-    expression = _line(_text(headers.get("License-Expression")))
+    headers = HeaderParser().parsestr(metadata.decode("utf-8", "replace"))
+    expression = _line(headers.get("License-Expression"))
     if expression is not None:
         return expression
-    named = [_text(value).split("::") for value in headers.get_all("Classifier") or ()]
+    named = [str(value).split("::") for value in headers.get_all("Classifier") or ()]
     classes = sorted(
         {parts[-1].strip() for parts in named if parts[0].strip() == "License" and len(parts) > 1}
     )
     # "OSI Approved" alone says nothing, and what License says in a line is more exact than any of them.
     classes = [name for name in classes if name not in ("OSI Approved", "Other/Proprietary License")]
-    plain = _text(headers.get("License"))
+    plain = str(headers.get("License") or "")
     short = _line(plain) if "\n" not in plain.strip() and len(plain) <= 100 else None
     return short or _line(" / ".join(classes))
-
-
-def _text(value: object) -> str:
-    # What is not ASCII comes as an object that knows the bytes.
-    text = "" if value is None else str(value)
-    return text.encode("ascii", "surrogateescape").decode("utf-8", "replace") if text.isascii() else text
 
 
 def installed_facts(tree: Path, rows: Iterable[LockedPackage]) -> dict[str, PackageFacts]:

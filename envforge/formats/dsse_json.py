@@ -16,7 +16,7 @@ from envforge.errors import InputError
 from envforge.formats._fields import Fields, describe
 from envforge.model.signature import BundleFacts, Envelope, Statement
 
-__all__ = ["LIMIT", "PAYLOAD_TYPE", "PREDICATE", "read", "read_statement", "write", "write_statement"]
+__all__ = ["LIMIT", "NAME", "PAYLOAD_TYPE", "PREDICATE", "read", "read_statement", "write", "write_statement"]
 
 LIMIT = 64 << 10
 """Characters of an envelope; one has about 700."""
@@ -26,7 +26,8 @@ PREDICATE = "urn:envforge:bundle:1"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 
 _REMEDY = "have it signed again, and carry file and signature over together"
-_NAME = re.compile(r"[^/\\\s]+")
+NAME = re.compile(r"[ -.0-\[\]-~]+")
+"""What a signed file may be called: ASCII that every terminal shows as it is, no slash of either kind."""
 
 
 def write(envelope: Envelope) -> str:
@@ -147,4 +148,4 @@ def _statement(value: object) -> Statement:
 def _subject(value: object) -> tuple[str, str]:
     subject = Fields(value, frozenset(("name", "digest")))
     digest = subject.nested("digest", frozenset(("sha256",)))
-    return subject.matching("name", _NAME, "a file's name"), digest.sha256("sha256")
+    return subject.matching("name", NAME, "a file's name"), digest.sha256("sha256")

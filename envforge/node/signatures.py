@@ -17,7 +17,7 @@ from pathlib import Path
 from envforge.edges.hashing import file_sha256
 from envforge.errors import CouldNotError, InputError
 from envforge.formats import dsse_json, trusted_keys
-from envforge.model.signature import Signed, TrustedKey
+from envforge.model.signature import NAMESPACE, Signed, TrustedKey
 from envforge.node.documents import read_document
 
 __all__ = [
@@ -120,7 +120,7 @@ def _by_dsse(path: Path, file: Path, trusted: TrustedKeys) -> Signed:
         envelope = dsse_json.read(_signature_text(file, dsse_json.LIMIT))
         key = verify_envelope(envelope, trusted.keys)
         if key is None:
-            raise _not_trusted(trusted, ", ".join(name for name, _ in envelope.signatures))
+            raise _not_by_any(trusted, [name for name, _ in envelope.signatures])
         statement = dsse_json.read_statement(envelope)
     except InputError as error:
         raise error.inside(str(file)) from None
@@ -154,6 +154,16 @@ def _by_ssh(path: Path, file: Path, trusted: TrustedKeys) -> Signed:
     if signer is None:
         raise _not_trusted(trusted, "a key of ssh").inside(str(file))
     return Signed(who=signer[0], key=signer[1], kind="ssh", sha256=sha256)
+
+
+def _not_by_any(trusted: TrustedKeys, claimed: list[str]) -> InputError:
+    limited = next((key for key in trusted.keys if key.fingerprint in claimed and not key.anywhere), None)
+    if limited is None:
+        return _not_trusted(trusted, ", ".join(claimed))
+    return InputError(
+        f"the key of {limited.who} has conditions that only ssh-keygen heeds, or is for something else",
+        do=f'write a line for it whose only option is namespaces="{NAMESPACE}"',
+    )
 
 
 def _not_trusted(trusted: TrustedKeys, claimed: str) -> InputError:

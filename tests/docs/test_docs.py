@@ -18,7 +18,7 @@ import pytest
 import envforge
 from envforge import errors
 from envforge.cli.app import cli
-from envforge.edges import process
+from envforge.edges import process, signing
 from envforge.model.receipt import FileRecord, Receipt
 from envforge.node import preflight
 from tests.docs.sandbox import PAGES, ROOT, Block, Outside, Sandbox, blocks, printed, runs, starts_with
@@ -57,6 +57,8 @@ def stock(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Path:
 def test_the_lines_of_a_page_do_what_it_says(
     page: Path, stock: Path, outside: Outside, tmp_path: Path
 ) -> None:
+    if "ssh-keygen" in page.read_text(encoding="utf-8") and shutil.which("ssh-keygen") is None:
+        pytest.skip("no ssh-keygen")
     with Sandbox.open(tmp_path / "sandbox", outside) as sandbox:
         for name in starts_with(page):
             copy = shutil.copytree if (stock / name).is_dir() else shutil.copyfile
@@ -225,7 +227,7 @@ def test_every_environment_variable_is_documented() -> None:
         for match in re.findall(read, path.read_text(encoding="utf-8"))
         for name in match
         if name
-    } | {*process._KEPT, *process._NETWORK}
+    } | {*process._KEPT, *process._NETWORK, *signing._AGENT}
     rows = table(REFERENCE / "environment-variables.md")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert documented == found
