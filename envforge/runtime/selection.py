@@ -1,9 +1,9 @@
 """Which files of the linked tree a runtime keeps.
 
-Of a Python that was linked with all it depends on, the node's half needs ``bin/python3``, the standard library
-but for what the table below names, ``site-packages`` with its own wheels, and the libraries that any of
-these is linked to.  Everything else (headers, documentation, static libraries, terminfo, time zones, Tcl) is
-left out by not being one of them.
+Of a Python that was linked with all it depends on, the node's half needs ``bin/python3``, the standard
+library but for what the table below names, ``site-packages`` with its own wheels, and the libraries that any
+of these is linked to.  Everything else (headers, documentation, static libraries, terminfo, time zones, Tcl)
+is left out by not being one of them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ LEFT_OUT = {
     "lib-dynload/_(tkinter|sqlite3|curses.*|gdbm|dbm|crypt|lsprof)[.].*": "and the libraries of these",
     "lib-dynload/(readline|nis|audioop|ossaudiodev|spwd).*": "and the libraries of these",
     "lib-dynload/_(test|xx|interp|ctypes_test).*|lib-dynload/xx.*": "tests, and what nobody imports",
-    "lib-dynload/_codecs_.*|lib-dynload/_multibytecodec.*": "encodings of East Asia: 1.5 MB",
     "lib-dynload/_ssl.*": "no socket is opened on a node, and it needs libssl: 1.5 MB",
     "sqlite3|curses|dbm": "whose extension modules are left out",
     "ensurepip|venv": "pip's own wheels: 3 MB",
     "lib2to3|distutils|pydoc_data|pydoc.py|doctest.py|unittest|__phello__.*": "tools of developers: 4 MB",
     "wsgiref|xmlrpc|http/server.py|html": "servers, and what they serve",
-    "_pydecimal.py|_pyrepl": "in C, and for people at a prompt",
-    "_sysconfigdata.*|_pyio.py": "how it was built, with paths of that place; and what is there in C",
+    "_pydecimal.py|_pyio.py|_pyrepl": "what is there in C, and what is for people at a prompt",
     r"(.*/)?__pycache__/[^/]*\.opt-[12]\.pyc": "bytecode for -O and -OO, which nothing here is started with",
     r".*\.(exe|a|h|c)": "for another system, or for compilers",
 }
