@@ -36,7 +36,8 @@ from envforge.resolvers.provided import Distribution, metadata_of_provided, prov
 
 __all__ = ["LockOptions", "lock", "settings_of", "targets_for"]
 
-_RUNTIME_PYTHON = "python >=3.10"
+_RUNTIME_PYTHON = r"python[version='>=3.10',build='^(?!.*(pypy|graalpy|cp\d+t(_|$))).*$']"
+"""What :func:`is_usable_python` says, as a MatchSpec."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from packaging.requirements import Requirement
 from packaging.tags import parse_tag
 from packaging.utils import parse_wheel_filename
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:
+else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -56,7 +56,7 @@ def make_runtime(
     """Make ``work/runtime.tar.gz``: the same bytes from the same packages and release, on any machine.
 
     :param platform: ``linux-64`` or ``linux-aarch64``, whatever this machine is.
-    :param artifact: where the artifact of a conda row is; ``None`` if that is taken from the store or fetched.
+    :param artifact: where the artifact of a conda row is; ``None`` to take it from the store, or fetch it.
     :param work: an empty directory.
     :param store: where packages are unpacked, and what is fetched is kept.
     :param indexes: simple indexes to find the release's wheels in; empty for those that pip would look at.

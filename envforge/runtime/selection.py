@@ -1,21 +1,22 @@
 """Which files of the linked tree a runtime keeps.
 
-Of a Python that was linked with all it depends on, the node's half needs ``bin/python3``, the standard library
-but for what the table below names, ``site-packages`` with its own wheels, and the libraries that any of
-these is linked to.  Everything else (headers, documentation, static libraries, terminfo, time zones, Tcl) is
-left out by not being one of them.
+Of a Python that was linked with all it depends on, the node's half needs ``bin/python3``, the standard
+library but for what the table below names, ``site-packages`` with its own wheels, and the libraries that any
+of these is linked to.  Everything else (headers, documentation, static libraries, terminfo, time zones, Tcl)
+is left out by not being one of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from envforge.errors import InputError
-from envforge.formats.elf import MACHINES, read_elf
+from envforge.formats.elf import MACHINES, ElfFile, read_elf
 
-__all__ = ["LEFT_OUT", "select"]
+__all__ = ["LEFT_OUT", "Selection", "select"]
 
 LEFT_OUT = {
     "config-[^/]*": "for linking programs to libpython: 5 to 60 MB",
@@ -24,14 +25,12 @@ LEFT_OUT = {
     "lib-dynload/_(tkinter|sqlite3|curses.*|gdbm|dbm|crypt|lsprof)[.].*": "and the libraries of these",
     "lib-dynload/(readline|nis|audioop|ossaudiodev|spwd).*": "and the libraries of these",
     "lib-dynload/_(test|xx|interp|ctypes_test).*|lib-dynload/xx.*": "tests, and what nobody imports",
-    "lib-dynload/_codecs_.*|lib-dynload/_multibytecodec.*": "encodings of East Asia: 1.5 MB",
     "lib-dynload/_ssl.*": "no socket is opened on a node, and it needs libssl: 1.5 MB",
     "sqlite3|curses|dbm": "whose extension modules are left out",
     "ensurepip|venv": "pip's own wheels: 3 MB",
     "lib2to3|distutils|pydoc_data|pydoc.py|doctest.py|unittest|__phello__.*": "tools of developers: 4 MB",
     "wsgiref|xmlrpc|http/server.py|html": "servers, and what they serve",
-    "_pydecimal.py|_pyrepl": "in C, and for people at a prompt",
-    "_sysconfigdata.*|_pyio.py": "how it was built, with paths of that place; and what is there in C",
+    "_pydecimal.py|_pyio.py|_pyrepl": "what is there in C, and what is for people at a prompt",
     r"(.*/)?__pycache__/[^/]*\.opt-[12]\.pyc": "bytecode for -O and -OO, which nothing here is started with",
     r".*\.(exe|a|h|c)": "for another system, or for compilers",
 }
@@ -43,8 +42,19 @@ _SYSTEM = re.compile(r"lib(c|m|dl|rt|util|pthread|resolv|nsl|anl)\.so\.\d+|ld-li
 """What glibc brings, which must be the node's own."""
 
 
-def select(tree: Path, library: str, platform: str) -> dict[str, Path]:
-    """The files of a runtime, by their path in it, and where each lies; sorted, and no links among them.
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The files of a runtime, by their path in it, and where each lies: sorted, and no links among them.
+
+    ``glibc`` is the lowest that has what its programs and libraries call.
+    """
+
+    files: dict[str, Path]
+    glibc: tuple[int, int]
+
+
+def select(tree: Path, library: str, platform: str) -> Selection:
+    """Choose from a linked tree.
 
     :param tree: the linked environment; a link in it that leads out of it is not followed.
     :param library: ``lib/pythonX.Y``.
@@ -64,7 +74,8 @@ def select(tree: Path, library: str, platform: str) -> dict[str, Path]:
             at=f"python for {platform}",
             do="lock with a channel whose python is CPython, or bundle --no-runtime",
         )
-    return dict(sorted((kept | _libraries(tree, kept, platform)).items()))
+    libraries, glibc = _libraries(tree, kept, platform)
+    return Selection(files=dict(sorted((kept | libraries).items())), glibc=glibc)
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -94,21 +105,26 @@ def _inside(path: Path, root: Path) -> Path | None:
     return real if real.is_file() and real.is_relative_to(root) else None
 
 
-def _libraries(tree: Path, kept: Mapping[str, Path], platform: str) -> dict[str, Path]:
+def _libraries(
+    tree: Path, kept: Mapping[str, Path], platform: str
+) -> tuple[dict[str, Path], tuple[int, int]]:
     """What the kept programs and modules are linked to and the tree has, and so on, by the names they use."""
     root = tree.resolve()
     found: dict[str, Path] = {}
+    glibc = (0, 0)
     todo: list[Path] = [path for name, path in kept.items() if name == "bin/python3" or ".so" in path.name]
     while todo:
-        for name in _needed(todo.pop(), platform):
+        elf = _read(todo.pop(), platform)
+        glibc = max(glibc, elf.glibc)
+        for name in elf.needed:
             path = _inside(tree / "lib" / name, root)
             if f"lib/{name}" not in found and "/" not in name and path and not _SYSTEM.fullmatch(name):
                 found[f"lib/{name}"] = path
                 todo.append(path)
-    return found
+    return found, glibc
 
 
-def _needed(path: Path, platform: str) -> Iterable[str]:
+def _read(path: Path, platform: str) -> ElfFile:
     with path.open("rb") as file:
         elf = read_elf(file)
     if elf is None or elf.machine != MACHINES[platform]:
@@ -117,4 +133,4 @@ def _needed(path: Path, platform: str) -> Iterable[str]:
             at=str(path),
             do="lock again; if it stays so, its channel is wrong: bundle --no-runtime",
         )
-    return elf.needed
+    return elf

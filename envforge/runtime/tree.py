@@ -86,9 +86,10 @@ def link_runtime(
     )
     _link_wheels(wheels, artifact, unpack, tree, site_packages)
     library = site_packages.rpartition("/")[0]
+    chosen = select(tree, library, platform)
     found: dict[str, Path | bytes] = {
         name: path
-        for name, path in select(tree, library, platform).items()
+        for name, path in chosen.files.items()
         if not _OF_WHEELS.fullmatch(name.removeprefix(f"{site_packages}/"))
     }
     found |= {f"{site_packages}/envforge/{name}": data for name, data in _own(files("envforge")).items()}
@@ -96,7 +97,7 @@ def link_runtime(
         files=dict(sorted(found.items())),
         library=library,
         python=version,
-        glibc=_glibc(packages, wheels),
+        glibc="{}.{}".format(*max(chosen.glibc, _glibc(packages, wheels))),
     )
 
 
@@ -127,8 +128,8 @@ def _own(folder: Traversable, path: str = "") -> dict[str, bytes]:
     return found
 
 
-def _glibc(packages: Sequence[ExtractedPackage], wheels: Sequence[LockedPackage]) -> str:
-    """The lowest glibc that all of it runs on."""
+def _glibc(packages: Sequence[ExtractedPackage], wheels: Sequence[LockedPackage]) -> tuple[int, int]:
+    """The lowest glibc that all of it says that it runs on."""
     wanted = [(2, 17)]
     for package in packages:
         for spec in package.index.get("depends") or ():
@@ -141,4 +142,4 @@ def _glibc(packages: Sequence[ExtractedPackage], wheels: Sequence[LockedPackage]
             for match in _TAG.finditer(row.filename)
         ]
         wanted += [min(fitting)] if fitting else []
-    return "{}.{}".format(*max(wanted))
+    return max(wanted)

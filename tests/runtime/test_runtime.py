@@ -1,0 +1,144 @@
+"""A bundle's runtime: made of what is locked, the same everywhere, and at work in any place."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import envforge
+from envforge.demo.packages import File
+from envforge.edges.machine import glibc_version
+from envforge.runtime import MadeRuntime
+from tests.node import world
+from tests.runtime.conftest import Site
+
+
+def started(
+    python: Path, *words: object, cwd: Path = Path("/"), env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``envforge`` of the runtime with nothing in its environment: no PATH, no HOME."""
+    argv = [str(python), "-I", "-B", *map(str, words)]
+    return subprocess.run(
+        argv, cwd=cwd, env=dict(env or {}), capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("env", [{}, {"LC_ALL": "ja_JP.eucJP"}, {"PYTHONHOME": "/x", "SSL_CERT_FILE": "/x"}])
+def test_it_starts_from_any_place_with_an_empty_environment(unpacked: Path, env: dict[str, str]) -> None:
+    done = started(unpacked, "-m", "envforge", "--version", env=env)
+    assert (done.returncode, done.stdout) == (0, f"envforge {envforge.__version__}\n"), done.stderr
+
+
+def test_it_starts_through_a_link(unpacked: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(unpacked.parents[1], target_is_directory=True)
+    done = started(Path("link/bin/python3"), "-m", "envforge", "--version", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_is_the_whole_node_half(unpacked: Path, tmp_path: Path) -> None:
+    """Every verb of the node, with nothing there but what the runtime brings."""
+    hello = File(data=b"#!/bin/sh\necho hello\n", executable=True)
+    package = world.library("made", {"bin/hello": hello, "share/text": b"text"})
+    mirror = world.mirror(tmp_path / "mirror", world.conda(package))
+    prefix = tmp_path / "prefix"
+    before = world.snapshot(unpacked.parents[1])
+    for words in (
+        ("install", mirror, "--prefix", prefix),
+        ("verify", prefix, "--against", mirror),
+        ("verify", mirror),
+        ("history", prefix),
+        ("id", prefix),
+        ("run", prefix, "--", "hello"),
+        ("wrap", prefix, "--bin", tmp_path / "bin", "hello"),
+        ("store", "--help"),
+        ("uninstall", prefix),
+    ):
+        done = started(unpacked, "-m", "envforge", *words, cwd=tmp_path)
+        assert done.returncode == 0, f"{words}: {done}"
+    assert world.snapshot(unpacked.parents[1]) == before
+
+
+def test_a_command_of_the_laptop_says_that_it_is_one(unpacked: Path, tmp_path: Path) -> None:
+    (tmp_path / "environment.yml").write_text("dependencies: []\n")
+    done = started(unpacked, "-m", "envforge", "lock", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "node's half" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_progress_needs_no_library_to_draw_it(unpacked: Path) -> None:
+    program = (
+        "import sys; sys.stderr.isatty = lambda: True\n"
+        "from envforge.cli.console import Console\n"
+        "with Console().task('packages', 3, 'packages') as progress: progress.advance(3)\n"
+    )
+    done = started(unpacked, "-c", program)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_is_the_same_on_another_laptop(
+    site: Site, made: MadeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path=".": sorted(listed(path), reverse=True))
+    before = os.umask(0o077)
+    try:
+        other = site.make(tmp_path)
+    finally:
+        os.umask(before)
+        monkeypatch.undo()
+        time.tzset()
+    assert other.path.read_bytes() == made.path.read_bytes()
+    assert (other.sha256, other.files, other.kib) == (made.sha256, made.files, made.kib)
+    assert [path.name for path in other.path.parent.iterdir()] == ["runtime.tar.gz"]
+
+
+def test_what_is_in_it(made: MadeRuntime, site: Site) -> None:
+    head = made.path.read_bytes()[:10]
+    assert head[:4] == b"\x1f\x8b\x08\x00"  # no name
+    assert head[4:8] == bytes(4)  # no time
+    with gzip.open(made.path) as stream, tarfile.open(fileobj=stream) as tar:
+        members = tar.getmembers()
+    assert made.files == len(members)
+    assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} == {(0, 0, "", "", 315532800)}
+    assert {m.mode for m in members} == {0o755, 0o644}
+    assert all(m.isfile() or m.isdir() for m in members)
+    names = [m.name for m in members]
+    assert all(name == "runtime" or name.startswith("runtime/") for name in names)
+    assert len(set(names)) == len(names)
+    version = ".".join(made.python.split(".")[:2])
+    lib = f"runtime/lib/python{version}"
+    assert {"runtime/bin/python3", f"{lib}/os.py", f"{lib}/site-packages/envforge/__main__.py"} <= set(names)
+    assert f"{lib}/site-packages/envforge/node/activation/activate.sh" in names
+    assert [name for name in names if name.startswith("runtime/bin/")] == ["runtime/bin/python3"]
+    unwanted = re.compile(r"/(tests?|demo|templates|tkinter|ensurepip|unittest|include|share|_ssl[^/]*)(/|$)")
+    assert [name for name in names if unwanted.search(name)] == []
+    assert made.kib * 1024 >= sum(m.size for m in members)
+
+
+def test_it_knows_what_it_needs(made: MadeRuntime) -> None:
+    """The wheel asks for glibc 2.28; the demonstration's Python is this machine's own."""
+    lowest, here = (tuple(map(int, text.split("."))) for text in (made.glibc, glibc_version() or ""))
+    assert (2, 28) <= lowest <= here
+    assert made.size == made.path.stat().st_size
+
+
+def test_only_its_own_modules_are_imported(unpacked: Path) -> None:
+    """What the release pins is all there is; everything else on the path is the standard library."""
+    program = (
+        "import json, pkgutil, sys, site\n"
+        "print(json.dumps(sorted(m.name for p in site.getsitepackages() for m in pkgutil.iter_modules([p]))))"
+    )
+    done = started(unpacked, "-c", program)
+    assert set(json.loads(done.stdout)) - {"sitecustomize"} == {"click", "envforge", "rattler"}, done.stderr
