@@ -96,7 +96,11 @@ def read(first: bytes) -> Header:
     values = _VALUES.search(first)
     if values is None or _END.search(first) is None:
         raise InputError("the bundle's header is not one that envforge wrote", do=_REMEDY)
-    return _header({name: value.decode() for name, value in values.groupdict().items()})
+    header = _header({name: value.decode() for name, value in values.groupdict().items()})
+    # The programs of other releases are not known here.
+    if header.version == __version__ and write(header) != first:
+        raise InputError(f"the bundle's program is not that of envforge {__version__}", do=_REMEDY)
+    return header
 
 
 def _is_whole(first: bytes, begin: int) -> bool:

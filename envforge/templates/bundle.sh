@@ -50,7 +50,8 @@ mode=${mode:-install}; case $mode in install | extract | stage) plain='' ;; veri
 [ -n "$plain" ] || set -- "$file" "$@"
 case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
 while case $prefix in ?*/ | ?*/.) ;; *) false ;; esac; do prefix=${prefix%/*}; done
-base=$prefix.generations; [ "$mode" = install ] || { base=${file%/*}/. prefix=''; [ -w "$base" ] || base=$PWD; }
+base=$prefix.generations hint="name a --prefix where you may write and start programs"
+[ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; [ -w "$base" ] || base=$PWD; }
 [ -L "$prefix" ] || [ ! -e "$prefix" ] || fail 2 "what is at the prefix was not made by envforge" "$prefix" "name another --prefix"
 base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac
 near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
@@ -60,18 +61,18 @@ if [ -n "$prefix" ] && [ -z "$force$store$scratch" ] && [ "$base" != "$near" ]; 
         fail 3 "no room: $kib KiB and $files files are needed, ${room:-any} and ${nodes:-any} are free" "$near" "name a --prefix elsewhere"; fi
 check manifest.json "$manifest" "$manifest_at" "$manifest_size"
 if [ -z "$runtime" ]; then work='' tool=envforge; command -v envforge >/dev/null || fail 3 "the bundle has no runtime, and this node no envforge" \
-        "$file" "envforge $mode $shown   # where envforge is installed"; set -- envforge "$mode" "$@"
+        "$file" "envforge $mode $shown${prefix:+ --prefix $(quoted "$prefix")}   # where envforge is installed"; set -- envforge "$mode" "$@"
 else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
     node=$(uname -n)-$(began) work=$base/.work-sh-$node-$$
     for old in "$base/.work-sh-$node-"*; do kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old"; done
     trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
     said=$(rm -rf "$work"; (umask 022; mkdir -p "$base") 2>&1 && mkdir -m 700 "$work" 2>&1) ||
-        fail 3 "cannot make a directory: ${said##*: }" "$work" "name a place that you may write to"
+        fail 3 "cannot make a directory: ${said##*: }" "$work" "$hint"
     said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
         fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"
     set -- "$work/runtime/bin/python3" -I -m envforge "$mode" "$@"; fi
 status=0; "$@" || status=$?
-case ${runtime:+$status} in 126 | 127) "$1" -I -c '' || fail 3 "the runtime does not start here" "$1" "sh $shown --scratch DIR ..." ;; esac
+case ${runtime:+$status} in 126 | 127) "$1" -I -c '' || fail 3 "the runtime does not start here" "$1" "$hint" ;; esac
 prefix=$(quoted "$prefix"); [ -z "$runtime" ] || tool=$prefix/.envforge/bin/envforge
 [ "$mode$quiet$status" != install0 ] || printf 'next: %s\n' ". $prefix/.envforge/activate.sh" "$tool verify $prefix" "$tool history $prefix" >&2
 exit "$status"; }

@@ -1,4 +1,4 @@
-"""Bundles written from data: a header, and a tar whose runtime is a shell program that records what it is told."""
+"""Bundles written from data: a header, and a tar whose runtime is a program that records what it is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -22,7 +23,10 @@ from tests.conftest import Ended
 __all__ = ["HERE", "RECORDER", "SHELLS", "TOOLS", "Node", "recorded", "runtime", "write_bundle"]
 
 HERE = host_platform()
-TOOLS = tuple("sh tar gzip sha256sum tail head dd mkdir mv rm cat chmod uname df".split())
+TOOLS = (
+    "sh", "tar", "gzip",
+    "sha256sum", "tail", "head", "dd", "mkdir", "mv", "rm", "cat", "chmod", "uname", "df",
+)  # fmt: skip
 """All that a node need have."""
 
 RECORDER = """\
@@ -78,12 +82,13 @@ def write_bundle(
     if packed:
         values |= {"runtime": hashlib.sha256(packed).hexdigest(), "runtime_at": first}
         values |= {"runtime_size": len(packed)}
-    header = Header(
-        **{"version": "0.2.0", "platform": HERE, "name": "greet", "kib": 1, "files": 1, "lock": "1" * 64}
-        | {"manifest": hashlib.sha256(manifest).hexdigest(), "manifest_size": len(manifest)}
-        | {"manifest_at": first + (padded + ALIGNMENT if packed else 0)}
-        | values
-    )
+    usual: dict[str, Any] = {
+        "version": "0.2.0", "platform": HERE, "name": "greet", "kib": 1, "files": 1, "lock": "1" * 64,
+        "manifest": hashlib.sha256(manifest).hexdigest(),
+        "manifest_at": first + (padded + ALIGNMENT if packed else 0),
+        "manifest_size": len(manifest),
+    }  # fmt: skip
+    header = Header(**usual | values)
     with path.open("wb") as file:
         file.write(bundle_header.write(header))
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -114,6 +119,15 @@ class Node:
         return self.place / "record"
 
     @property
+    def words(self) -> list[str]:
+        """What the runtime was given; it must have been started, from a scratch directory."""
+        program, *words = recorded(self.record)
+        self.record.unlink()
+        assert re.search(r"/\.work-sh-[^/]+-\d+/runtime/bin/python3$", program), program
+        assert words[:3] == ["-I", "-m", "envforge"]
+        return words[3:]
+
+    @property
     def program(self) -> list[str]:
         """The shell, by its whole path, and its options."""
         found = shutil.which(self.shell[0])
@@ -137,7 +151,7 @@ class Node:
 
     def __call__(
         self,
-        bundle: object,
+        bundle: str | Path,
         *words: str,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
@@ -148,12 +162,13 @@ class Node:
         if not (self.place / "bin").exists():
             self.provide(busybox=self.shell[0] == "busybox")
         done = subprocess.run(
-            [*before, *self.program, os.fspath(bundle), *words],  # type: ignore[arg-type]
+            [*before, *self.program, os.fspath(bundle), *words],
             cwd=cwd or self.place,
             env=self.environment(env),
             capture_output=True,
+            text=True,
             check=False,
             timeout=60,
             **{"stdin": subprocess.DEVNULL} | more,
         )
-        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return Ended(done.returncode, done.stdout, done.stderr)

@@ -2,7 +2,7 @@
 # usage: enter-root.sh ROOT SHARED COMMAND...
 #
 # Runs COMMAND with ROOT as its root file system and SHARED at the same path in it, as root of a user namespace that
-# holds the ordinary ids. With NETWORK=none there is no network in it, not even a loopback device that is up.
+# holds the ordinary ids. ROOT has `umount`, if only in `/.lab`. With NETWORK=none there is no network in it, not even a loopback device that is up.
 set -eu
 root=$(realpath "$1") shared=$(realpath "$2")
 shift 2
@@ -32,7 +32,7 @@ unshare --user --mount $net sh -euc '
     cd "$root"
     pivot_root . .outside
     cd "$shared"
-    umount -l /.outside
+    PATH=$PATH:/.lab umount -l /.outside
     exec "$@"
 ' sh "$root" "$shared" "$@" &
 child=$!
