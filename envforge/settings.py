@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 __all__ = ["cache_directory", "log_file", "store_layers", "use_log_file"]
@@ -49,7 +50,7 @@ def log_file(*, make: bool = True) -> Path | None:
     """
     if _log:
         return _log[0] if _log[0].parent.is_dir() else None
-    if not make:
+    if not make or Path(sys.prefix).name == "runtime":  # out of a bundle: this is a node
         return None
     base = os.environ.get("XDG_STATE_HOME")
     path = (Path(base) if base else Path.home() / ".local" / "state") / "envforge" / "log.txt"

@@ -19,6 +19,7 @@ __all__ = ["COMMANDS", "cli", "run"]
 COMMANDS = {
     "lock": "Resolve a specification into conda-lock.yml, for the cluster's platform.",
     "mirror": "Download exactly what lockfiles name, as a channel and an index.",
+    "bundle": "Write one file that carries an environment and installs it.",
     "install": "Make the environment of a mirror or lockfile at a prefix.",
     "verify": "Prove that a prefix or mirror is what was locked.",
     "run": "Run one command in the environment of a prefix.",
@@ -32,6 +33,8 @@ COMMANDS = {
     "store": "Look after the store that environments are made of.",
     "keygen": "Make a key to sign bundles with.",
     "sbom": "List what is inside, with licences: CycloneDX.",
+    "list": "List the packages of a lockfile, mirror, bundle or prefix.",
+    "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -11,10 +12,12 @@ from envforge.cli.sources import check_signed, open_source
 from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
 from envforge.model.profile import parse_profile
-from envforge.node.install import InstallOptions, InstallResult, install
+from envforge.node.bundles import BundleSource, check_bundle_platform
+from envforge.node.install import InstallOptions, InstallResult, host_platform, install
 from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.node.preflight import CHECKS
+from envforge.node.signatures import FROM_BUNDLE
 from envforge.settings import store_layers, use_log_file
 
 __all__ = ["command"]
@@ -96,7 +99,9 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Make the environment of SOURCE at --prefix: a mirror (no network), or a lockfile (with network).
+    """Make the environment of SOURCE at --prefix.
+
+    SOURCE is a bundle or a mirror, which need no network, or a lockfile.
 
     The new environment is made beside the old one and takes its place in one step; what fails or is killed
     leaves the old one as it was.
@@ -118,6 +123,9 @@ def command(
         reporter=console,
         expected=expect_lock,
     )
+    if isinstance(opened, BundleSource):
+        check_bundle_platform(opened, host_platform())
+        chosen = chosen if groups else opened.groups
     options = InstallOptions(
         groups=chosen,
         jobs=jobs or jobs_available(place.path),
@@ -149,7 +157,8 @@ def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
             f"installed {result.packages} packages, {result.files} files, {human_size(result.bytes)}",
             f"{result.prefix} -> {result.generation.name}",
             *([result.changes] if result.changes else []),
-            f"next: envforge verify {result.prefix}",
+            # A bundle's program says more, after this.
+            *([] if os.environ.get(FROM_BUNDLE) else [f"next: envforge verify {result.prefix}"]),
         ]
     document = {
         "prefix": str(result.prefix),

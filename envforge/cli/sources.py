@@ -11,6 +11,7 @@ from envforge.edges.store import Store
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.signature import Signed
+from envforge.node.bundles import BundleSource, is_bundle
 from envforge.node.signatures import check_signature, read_trusted, refuse_own_voice
 from envforge.node.sources import ArtifactSource, MirrorSource, StoreSource
 from envforge.reporting import Reporter
@@ -51,7 +52,7 @@ def open_source(
     reporter: Reporter,
     expected: str | None = None,
 ) -> ArtifactSource:
-    """The source at ``path``: a mirror, or a lockfile whose artifacts will be fetched into ``store``.
+    """The source at ``path``: a bundle, a mirror, or a lockfile whose artifacts are fetched into ``store``.
 
     :param lock: which lock of a mirror, by name, or a lockfile whose artifacts the mirror holds.
     :param expected: the digest that the lock must have: the file's sha256, or the one that ``lock`` prints.
@@ -65,8 +66,15 @@ def open_source(
         return source
     if not path.exists():
         raise InputError(
-            "no such mirror or lockfile", at=str(path), do="name a mirror directory or a conda-lock.yml"
+            "no such bundle, mirror or lockfile",
+            at=str(path),
+            do="name a bundle, a mirror or a conda-lock.yml",
         )
+    if is_bundle(path):
+        carried = BundleSource(path, store)
+        if expected is not None:
+            _check_carried(carried, expected)
+        return carried
     lockfile, sha256 = _read_lockfile(path)
 
     def fetch_missing(rows: Sequence[LockedPackage]) -> None:
@@ -79,6 +87,30 @@ def open_source(
     if expected is not None and _wanted(expected) not in (opened.lockfile_sha256, lockfile.digest()):
         raise _unexpected(opened)
     return opened
+
+
+def _check_carried(source: BundleSource, expected: str) -> None:
+    """As for a mirror; but a runtime reads no YAML, and can only be sure of the digest of the rows."""
+    if _wanted(expected) == source.lockfile.digest():
+        return
+    if _wanted(expected) != source.lockfile_sha256:
+        raise _unexpected(source)
+    text = source.bundle.text(f"locks/{source.bundle.contents.name}.conda-lock.yml")
+    try:
+        from envforge.formats import conda_lock
+    except ImportError as error:
+        raise InputError(
+            "the lockfile itself cannot be read here, so its sha256 proves nothing of what is installed",
+            at="--expect-lock",
+            do="expect the digest that envforge lock prints: envforge lock --check --json   # on the laptop",
+        ) from error
+    same = hashlib.sha256(text.encode()).hexdigest() == source.lockfile_sha256
+    if not same or conda_lock.read(text, source=str(source.bundle.path)) != source.lockfile:
+        raise InputError(
+            "the lockfile for nodes does not say what the lockfile in the bundle says",
+            at=str(source.bundle.path),
+            do="do not install from this bundle; make or carry it again",
+        )
 
 
 def _read_lockfile(path: Path) -> tuple[Lockfile, str]:

@@ -160,8 +160,8 @@ def verified(
 ) -> int:
     """Hash everything in the store.
 
-    Exit status 1 if anything was altered.  A file that was edited in an environment is the same file in the store, and in every other environment
-    that shares it: `envforge verify PREFIX` finds it there.
+    Exit status 1 if anything was altered.  A file that was edited in an environment is the same file in the
+    store, and in every other environment that shares it: `envforge verify PREFIX` finds it there.
     """
     store = _opened(stores, prefix)
     found = [entry for layer in store.layers for entry in entries(layer)]

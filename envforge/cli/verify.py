@@ -64,7 +64,7 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Hold every file of a prefix against its receipt, or of a mirror against its manifest.
+    """Hold every file of a prefix against its receipt, of a mirror or bundle against its manifest.
 
     With --against, a prefix is also made again from the artifacts of the lock (a mirror, or a lockfile where
     there is network) and compared file by file.  Exit status 1 if anything differs.  What pip, uv or conda
@@ -81,7 +81,7 @@ def command(
     if trusted_keys is not None:
         return _verify_signature(console, path, trusted_keys)
     if path.is_file():
-        raise InputError("a file is neither a prefix nor a mirror", at=str(path), do="name the directory")
+        return _verify_bundle(console, path)
     if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
         return _verify_mirror(console, path, strict=strict)
     proof = _Proof(
@@ -94,6 +94,31 @@ def command(
         repair=repair,
     )
     return _verify_prefix(console, path, proof)
+
+
+def _verify_bundle(console: Console, path: Path) -> int:
+    from envforge.node.bundles import Bundle, is_bundle
+
+    if not is_bundle(path):
+        raise InputError(
+            "a file that is no bundle", at=str(path), do="name a prefix, a mirror's directory, or a bundle"
+        )
+    opened = Bundle(path)
+    total = sum(member.size for member in opened.members.values())
+    with console.task("reading", total) as progress:
+        differences = opened.check(progress.advance)
+    result = Result(
+        path=path, entries=len(opened.members), differences=differences, what="its header and manifest"
+    )
+    facts = opened.contents
+    document = {
+        "kind": "bundle",
+        "platform": facts.platform,
+        "lock": facts.lock,
+        "groups": list(facts.groups),
+    }
+    print_answer(console, result, document)
+    return 1 if differences else 0
 
 
 def _verify_signature(console: Console, path: Path, trusted_keys: Path) -> int:

@@ -108,6 +108,8 @@ class Store:
         if existing is None:
             return self._add_tree(artifact, filename, sha256)
         check_artifact(artifact, filename, sha256)
+        for entry in (existing, artifact):
+            self.use(entry)
         wholly = self.heal or instead is not None
         altered = self._first_altered(existing, artifact, filename, sha256, hashing=wholly)
         if altered is None:
@@ -139,10 +141,7 @@ class Store:
         from the caller and from root.
         """
         candidates = (layer / "bytecode" / key / sha256[:2] / sha256 for layer in self.layers)
-        found = next((path for path in candidates if _is_ours(path)), None)
-        if found is not None:
-            self._use(found)
-        return found
+        return next((path for path in candidates if _is_ours(path)), None)
 
     def add_bytecode(self, key: str, sha256: str, write: Callable[[Path], object]) -> None:
         """Keep bytecode: ``write`` is given an empty directory and fills it.
@@ -181,17 +180,14 @@ class Store:
     def find(self, kind: str, sha256: str) -> Path | None:
         """Where a layer has the artifact or the tree, unchecked; ``None`` if none does."""
         candidates = (layer / kind / sha256[:2] / sha256 for layer in self.layers)
-        found = next((path for path in candidates if path.exists()), None)
-        if found is not None:
-            self._use(found)
-        return found
+        return next((path for path in candidates if path.exists()), None)
 
     def place(self, kind: str, sha256: str, key: str = "") -> Path:
         """Where something is, or would be, in the layer that is written to."""
         return self.root / kind / key / sha256[:2] / sha256
 
-    def _use(self, path: Path) -> None:
-        """Note that it is in use: ``store prune`` goes by the time."""
+    def use(self, path: Path) -> None:
+        """Note that an entry is in use: ``store prune`` goes by the time."""
         if path.is_relative_to(self.root):
             with suppress(OSError):  # somebody else's, or read-only
                 os.utime(path)

@@ -5,7 +5,7 @@ sorted by path, so that ``grep`` answers what a file should be; the same for the
 octal, as ``chmod`` takes them.  Paths may have any bytes: what is not UTF-8 is escaped as Python does
 (``surrogateescape``).
 
-Version 1 had neither ``python`` nor ``scripts``.
+Version 1 had no ``python``, ``scripts`` and ``runtime``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REMEDY = "install again: envforge install SOURCE --prefix P   # the receipt was
 _FIRST = frozenset(
     ("prefix", "generation", "platform", "groups", "lock", "lockfile", "tools", "packages", "files")
 )
-_TOP = _FIRST | {"python", "scripts"}
+_TOP = _FIRST | {"python", "runtime", "scripts"}
 _FILE = frozenset(("path", "kind", "mode", "size", "sha256", "target", "owner", "how"))
 _ABSOLUTE = re.compile(r"/[^\0]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,6 +51,7 @@ def write(receipt: Receipt) -> str:
         "tools": dict(sorted(receipt.tools.items())),
         "python": receipt.python,
         "scripts": list(receipt.scripts),
+        "runtime": receipt.runtime,
     }
     packages = (package.to_dict() for package in receipt.packages)
     files = (_file_dict(record) for record in sorted(receipt.files, key=lambda record: record.path))
@@ -100,6 +101,7 @@ def _read(top: Fields) -> Receipt:
         tools=top.mapping("tools"),
         python=top.text("python") if "python" in top else None,
         scripts=top.texts("scripts") if "scripts" in top else (),
+        runtime=top.sha256("runtime") if "runtime" in top else None,
         packages=top.each("packages", read_package),
         files=files,
     )

@@ -63,7 +63,8 @@ class Receipt:
 
     ``generation`` is the path that the environment is linked for, ``prefix`` the path that people use.
     ``lock`` is :meth:`Lockfile.digest`, ``lockfile`` the sha256 of the YAML file that was shared; ``python``
-    the interpreter of a virtual environment, ``scripts`` the packages whose post-link scripts were run.
+    the interpreter of a virtual environment, ``scripts`` the packages whose post-link scripts were run,
+    ``runtime`` the sha256 of the archive of envforge's own runtime in it, where a bundle brought one.
     """
 
     prefix: str
@@ -77,6 +78,7 @@ class Receipt:
     files: tuple[FileRecord, ...]
     python: str | None = None
     scripts: tuple[str, ...] = ()
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,15 @@ first and hashed once, where it then lies: what the store gave is held against t
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from envforge.edges.extract import check_artifact
 from envforge.edges.linking import Linker
 from envforge.edges.store import Store, StoredTree
+from envforge.edges.unpack import unpack_runtime
 from envforge.errors import CouldNotError
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage
@@ -28,6 +30,7 @@ from envforge.node.conda import (
     site_packages_of,
 )
 from envforge.node.interpreter import Interpreter, make_virtual_environment
+from envforge.node.launcher import write_launcher
 from envforge.node.placing import PlacedWheel, Winners, check_places, winners
 from envforge.node.records import CondaRecords
 from envforge.node.scan import file_record, record_of, seen, settle_modes, state_of
@@ -38,7 +41,9 @@ from envforge.reporting import Reporter
 
 __all__ = ["Blueprint", "BuiltTree", "Workshop", "build_tree", "bytecode_key"]
 
+RUNTIME, LAUNCHER = ".envforge/runtime/", ".envforge/bin/"
 Owners = dict[str, tuple[str, str]]
+Made = tuple[Compiler, Bytecode]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +135,13 @@ class _Builder:
         self._link_wheels(tree)
         self._leave_ours(tree.path)
         self._run_scripts(tree)
-        bytecode = self._compile(tree)
+        made = [found for found in (self._compile(tree), self._compile_runtime(tree)) if found is not None]
         settle_modes(tree.path)
         return BuiltTree(
             path=tree.path,
-            files=self._scan(tree, records, bytecode),
+            files=self._scan(tree, records, made),
             unrun_scripts=tuple(n for n in post_link_scripts(self.packages) if n not in self.plan.scripts),
-            not_compiled=tuple(bytecode.failed),
+            not_compiled=tuple(name for _, bytecode in made for name in bytecode.failed),
             clobbered=tree.clobbered,
             copied=self.linker.reason if self.linker.links else "",
         )
@@ -220,6 +225,11 @@ class _Builder:
         text = lock_json.write(source.lockfile, source_sha256=source.lockfile_sha256)
         (_empty(tree / ".envforge") / "lock.json").write_text(text, encoding="utf-8")
         write_activation(tree, self.plan.final, name=source.lockfile.name, digest=source.lockfile.digest())
+        if source.runtime is not None:
+            archive = source.runtime_archive()
+            check_artifact(archive, "runtime.tar.gz", source.runtime)
+            unpack_runtime(archive, tree / ".envforge")
+            write_launcher(tree)
 
     def _run_scripts(self, tree: _Tree) -> None:
         if not self.plan.scripts:
@@ -235,10 +245,10 @@ class _Builder:
 
     # -- bytecode --------------------------------------------------------------------------------------
 
-    def _compile(self, tree: _Tree) -> Bytecode:
+    def _compile(self, tree: _Tree) -> Made | None:
         compiler = self._compiler(tree.path)
         if compiler is None or tree.site_packages is None:
-            return Bytecode()
+            return None
         self.shop.reporter.step("bytecode: linking what is kept, compiling the rest")
         hashes = {f"conda:{p.row.name}": p.row.sha256 or "" for p in self.packages}
         hashes |= {wheel.owner: wheel.row.sha256 or "" for wheel in self.wheels}
@@ -247,9 +257,12 @@ class _Builder:
             for path, (owner, how) in tree.owners.items()
             if path.endswith(".py") and how == "packaged"
         }
-        return Bytecode.settle(
+        return self._settle(tree, str(Path(tree.site_packages).parent), artifacts, compiler)
+
+    def _settle(self, tree: _Tree, library: str, artifacts: Mapping[str, str], compiler: Compiler) -> Made:
+        bytecode = Bytecode.settle(
             tree.path,
-            str(Path(tree.site_packages).parent),
+            library,
             artifacts,
             compiler,
             store=None if self.shop.mend else self.shop.store,
@@ -257,6 +270,21 @@ class _Builder:
             jobs=self.shop.jobs,
             reporter=self.shop.reporter,
         )
+        return compiler, bytecode
+
+    def _compile_runtime(self, tree: _Tree) -> Made | None:
+        """Have bytecode for envforge's own runtime, too: whoever runs it must not leave any."""
+        digest = self.plan.source.runtime
+        if digest is None:
+            return None
+        library = next((tree.path / RUNTIME / "lib").glob("python3.*"))
+        sources = (path.relative_to(tree.path).as_posix() for path in library.rglob("*.py"))
+        compiler = Compiler(
+            python=tree.path / RUNTIME / "bin" / "python3",
+            version=library.name.removeprefix("python"),
+            identity=digest,
+        )
+        return self._settle(tree, f"{RUNTIME}lib/{library.name}", dict.fromkeys(sources, digest), compiler)
 
     def _compiler(self, tree: Path) -> Compiler | None:
         python = tree / "bin" / "python"
@@ -271,17 +299,17 @@ class _Builder:
 
     # -- what came of it -------------------------------------------------------------------------------
 
-    def _scan(self, tree: _Tree, records: CondaRecords, bytecode: Bytecode) -> dict[str, FileRecord]:
+    def _scan(self, tree: _Tree, records: CondaRecords, made: Sequence[Made]) -> dict[str, FileRecord]:
         """Hash everything, and hold it against the packages before anybody believes it."""
         self.shop.reporter.step("checking every file")
         states = seen(tree.path, jobs=self.shop.jobs)
         hashes = {name: state.rpartition(" ")[2] for name, state in states.items() if state[0] == "f"}
         self._check({**records.expected(), **wheel_hashes(self.chosen)}, hashes, tree.owners)
-        _check_bytecode(bytecode, hashes)
+        for _, bytecode in made:
+            _check_bytecode(bytecode, hashes)
         written = records.write(tree.path, hashes)
         states |= {name: state_of(file_record(tree.path, name)) for name in written}
-        compiler = self._compiler(tree.path)
-        if compiler is not None and not self.shop.mend:
+        for compiler, bytecode in made if not self.shop.mend else ():
             bytecode.keep(tree.path, hashes, compiler, self.shop.store, self.linker)
         return {name: record_of(name, states[name], *_owner(name, tree.owners)) for name in sorted(states)}
 
@@ -324,6 +352,8 @@ def _empty(directory: Path) -> Path:
 
 def _owner(path: str, owners: Owners) -> tuple[str, str]:
     """Who brought a file and how; bytecode belongs to whoever owns the source."""
+    if path.startswith((RUNTIME, LAUNCHER)):
+        return "envforge", "runtime"
     if path in owners:
         owner, how = owners[path]
         return owner, "bytecode" if how == "packaged" and path.endswith(".pyc") else how

@@ -184,6 +184,8 @@ class _Kept:
         if artifact not in self._listed:
             directory = self._store.bytecode(self._key, artifact)
             listed = {} if directory is None else _read_list(directory)
+            if directory is not None:
+                self._store.use(directory)
             if directory is not None and self._store.heal and not _intact(listed):
                 self._store.drop(directory)
                 listed = {}

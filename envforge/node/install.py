@@ -235,7 +235,7 @@ class _Installation:
     def _prepare(self, generation: Path) -> None:
         """Have the artifacts at hand; what they need is known only then, if they had to be fetched."""
         self.plan.source.prepare(self.plan.rows)
-        if isinstance(self.plan.source, StoreSource):
+        if isinstance(self.plan.source, StoreSource):  # a bundle knows its needs before
             self._check(generation)
 
     def _make(self, generation: Path, changes: str) -> None:
@@ -273,6 +273,7 @@ class _Installation:
             packages=self.plan.rows,
             python=None if self.plan.interpreter is None else self.plan.interpreter.executable,
             scripts=self.plan.scripts,
+            runtime=lock.runtime,
             files=tuple(built.files[name] for name in sorted(built.files)),
         )
 
@@ -318,6 +319,7 @@ def _identity(plan: Blueprint, prefix: Prefix, options: InstallOptions) -> str:
         "groups": list(options.groups),
         "tools": tool_versions(),
         "scripts": list(plan.scripts),
+        "runtime": plan.source.runtime,
     }
     if plan.interpreter is not None:
         content["python"] = [plan.interpreter.executable, plan.interpreter.identity]

@@ -101,6 +101,7 @@ def needs_of(
         into_tree += _records(content)
     rooms = [(c.room, row.name) for row, c in zip(rows, contents, strict=True) if c and c.room is not None]
     room, narrowest = min(rooms, default=(None, ""))
+    into_store += _estimated(source, contents.count(None), len(rows))
     return Needs(
         store=into_store,
         generation=into_tree,
@@ -117,9 +118,19 @@ def _stored(store: Store, sha256: str) -> Path | None:
 
 def _artifact(source: ArtifactSource, row: LockedPackage) -> Contents | None:
     try:
-        return artifact_contents(source.artifact(row), row.filename)
+        path = source.peek(row)
+        return None if path is None else artifact_contents(path, row.filename)
     except EnvforgeError:  # whoever needs it will say so
         return None
+
+
+def _estimated(source: ArtifactSource, unknown: int, rows: int) -> Amount:
+    """What the source itself says of the packages that cannot be looked at: their share of all."""
+    estimate = source.estimate()
+    if estimate is None or not unknown:
+        return Amount()
+    size, files = estimate
+    return Amount(bytes=size * unknown // rows, files=files * unknown // rows)
 
 
 def _device(path: Path) -> int | None:

@@ -32,6 +32,16 @@ class ArtifactSource(Protocol):
     def lockfile_sha256(self) -> str:
         """sha256 of the YAML file that is shared, in hex."""
 
+    @property
+    def runtime(self) -> str | None:
+        """sha256 of the runtime that an environment is given, if the source carries one."""
+
+    def runtime_archive(self) -> Path:
+        """The archive of that runtime, not hashed yet.
+
+        :raises CouldNotError: if it is not there.
+        """
+
     def prepare(self, rows: Sequence[LockedPackage]) -> None:
         """Have the artifacts of ``rows`` at hand; called once something is to be made of them.
 
@@ -44,8 +54,34 @@ class ArtifactSource(Protocol):
         :raises CouldNotError: if it is not there.
         """
 
+    def peek(self, package: LockedPackage) -> Path | None:
+        """The file of one row if it can be looked at without anything being written."""
 
-class MirrorSource:
+    def estimate(self) -> tuple[int, int] | None:
+        """About how many bytes and files installing all of it writes, where the source itself says so."""
+
+
+class _WithoutRuntime:
+    """What a source is that carries no runtime: envforge is on the node already."""
+
+    @property
+    def runtime(self) -> str | None:
+        """None."""
+        return None
+
+    def runtime_archive(self) -> Path:
+        """Nobody asks for it.
+
+        :raises CouldNotError: always.
+        """
+        raise CouldNotError("this source carries no runtime")
+
+    def estimate(self) -> tuple[int, int] | None:
+        """None: its artifacts can be looked at."""
+        return None
+
+
+class MirrorSource(_WithoutRuntime):
     """A mirror directory.
 
     :param name: which of its locks; may be left out where there is one.
@@ -58,9 +94,9 @@ class MirrorSource:
     ) -> None:
         self.directory = directory
         self.manifest: Manifest = read_manifest(directory)
-        self._lockfile, self._sha256 = given or read_lock_json(
-            directory / "locks" / f"{_choose(self.manifest, name, directory)}.json"
-        )
+        self.name = "" if given else _choose(self.manifest, name, directory)
+        """Which of its locks; empty for one from elsewhere."""
+        self._lockfile, self._sha256 = given or read_lock_json(directory / "locks" / f"{self.name}.json")
         self._by_sha256 = {file.sha256: file.path for file in self.manifest.files}
 
     def prepare(self, rows: Sequence[LockedPackage]) -> None:
@@ -91,8 +127,13 @@ class MirrorSource:
             )
         return path
 
+    def peek(self, package: LockedPackage) -> Path | None:
+        """The file in the mirror, ``None`` if it is not there."""
+        relative = self._by_sha256.get(package.sha256 or "")
+        return None if relative is None else self.directory / relative
 
-class StoreSource:
+
+class StoreSource(_WithoutRuntime):
     """A lockfile whose artifacts are in the store, or will be once they are needed.
 
     :param fetch: has the artifacts of some rows in the store.
@@ -123,6 +164,10 @@ class StoreSource:
     def lockfile_sha256(self) -> str:
         """sha256 of the lockfile as it was read."""
         return self._sha256
+
+    def peek(self, package: LockedPackage) -> Path | None:
+        """The file in the store, ``None`` if it is not there yet."""
+        return self._store.artifact(package.sha256 or "")
 
     def artifact(self, package: LockedPackage) -> Path:
         """The file in the store.

@@ -80,7 +80,8 @@ def verify_prefix(
     if against is not None:
         source, store = against(tree, receipt)
         lock = source.lockfile.digest()
-        derived = _as_scripts_left(_derive(receipt, source, store, jobs, reporter), receipt, reporter)
+        made = _derive(receipt, source, store, jobs, reporter)
+        derived = _as_scripts_left(_with_runtime(made, receipt, source, reporter), receipt, reporter)
         seen = {name: state for name, state in states.items() if name not in left}
         again, _ = _differences(derived, {name: state_of(item) for name, item in derived.items()}, seen)
         differences = _receipt_differences(receipt, source, derived, expected) | again | differences
@@ -154,6 +155,21 @@ def _receipt_differences(
         names = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         found[RECEIPT] = Difference(kind="changed", path=RECEIPT, detail=f"{said}: packages {names}")
     return found
+
+
+def _with_runtime(
+    derived: Mapping[str, FileRecord], receipt: Receipt, source: ArtifactSource, reporter: Reporter
+) -> Mapping[str, FileRecord]:
+    """What was derived, with the runtime that a bundle brought, where the source is another one."""
+    if receipt.runtime is None or receipt.runtime == source.runtime:
+        return derived
+    below = (".envforge/runtime", ".envforge/bin")
+    brought = {record.path: record for record in receipt.files if record.path.startswith(below)}
+    reporter.note(
+        f"{len(brought)} entries are of the runtime that a bundle brought, and only that bundle has it"
+    )
+    own = {path: record for path, record in derived.items() if not path.startswith(below)}
+    return {**own, **brought}
 
 
 def _as_scripts_left(

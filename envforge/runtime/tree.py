@@ -30,7 +30,8 @@ __all__ = ["RuntimeTree", "link_runtime"]
 
 NOWHERE = Path("/nonexistent/envforge")
 _JOBS = 4
-_NOT_OURS = ("demo", "templates", "__pycache__")
+_NOT_OURS = ("demo", "__pycache__")
+_TEXTS = ("py.typed", "templates/bundle.sh")  # the header that a bundle is held against
 """Of envforge itself: what makes examples and recipes."""
 _OF_WHEELS = re.compile(r"[^/]+\.dist-info/(RECORD|INSTALLER|sboms/.*)")
 """What no runtime needs: it is in the receipt, or in the bundle's own list."""
@@ -123,7 +124,7 @@ def _own(folder: Traversable, path: str = "") -> dict[str, bytes]:
         if entry.is_dir():
             if name not in _NOT_OURS and entry.name != "__pycache__":
                 found |= _own(entry, f"{name}/")
-        elif name.endswith(".py") or name == "py.typed" or path == "node/activation/":
+        elif name.endswith(".py") or name in _TEXTS or path == "node/activation/":
             found[name] = entry.read_bytes().replace(b"\r\n", b"\n")
     return found
 

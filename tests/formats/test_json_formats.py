@@ -324,4 +324,4 @@ def test_sixty_thousand_files_are_a_line_each() -> None:
     whole = replace(receipt, files=files)
     text = receipt_json.write(whole)
     assert receipt_json.read(text) == whole
-    assert text.count("\n") == 60_000 + 18
+    assert text.count("\n") == 60_000 + 19

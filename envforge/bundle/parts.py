@@ -1,0 +1,143 @@
+"""What a bundle holds: the part of a mirror that one environment needs, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from envforge.edges.fetch import Downloaded
+from envforge.edges.licenses import read_facts
+from envforge.edges.parallel import in_parallel
+from envforge.edges.peek import artifact_contents
+from envforge.formats import bundle_json, cyclonedx_json, licenses_txt, manifest_json
+from envforge.layout.pages import derive, make_manifest
+from envforge.layout.plan import Artifact, LockfileInput, make_plan
+from envforge.model.bundle_contents import BundleContents
+from envforge.model.lockfile import LockedPackage
+from envforge.model.manifest import MirrorFile
+from envforge.node.bundles import BUNDLE_JSON
+
+__all__ = ["CarriedRuntime", "Part", "Parts", "collect"]
+
+BILL, LICENSES = "sbom.cdx.json", "licenses.txt"
+_RECEIPT_LINE = 300
+"""Bytes of the receipt for each file."""
+
+Locate = Callable[[LockedPackage], Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarriedRuntime:
+    """A runtime to carry: its archive with sha256 and size, and what it needs: glibc, and room unpacked.
+
+    ``kib`` are kibibytes, ``files`` counts files, links and directories.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    glibc: str
+    kib: int
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The environment that is asked for: of one lock, the rows, and those whose artifacts are carried."""
+
+    name: str
+    given: LockfileInput
+    platform: str
+    groups: tuple[str, ...]
+    rows: tuple[LockedPackage, ...]
+    carried: tuple[LockedPackage, ...]
+    since: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that goes into the file but the runtime.
+
+    ``files`` are small ones by path, ``artifacts`` the others; ``entries`` is what the manifest lists of
+    both, sorted by path.
+    """
+
+    files: Mapping[str, bytes]
+    artifacts: Mapping[str, Artifact]
+    manifest: bytes
+    entries: Sequence[MirrorFile]
+    contents: BundleContents
+
+
+def collect(part: Part, locate: Locate, runtime: CarriedRuntime | None, *, jobs: int) -> Parts:
+    """Work out everything that goes into the bundle.
+
+    :param locate: where the artifact of a row lies; nothing is hashed yet.
+    :raises InputError: for a package that is not what its row says.
+    """
+    digests = {row.sha256 for row in part.carried}
+    plan = make_plan({part.name: part.given.lockfile}, {part.name: (part.platform,)}, ())
+    chosen = {path: one for path, one in plan.artifacts.items() if one.sha256 in digests}
+    used = {path.split("/")[1] for path, one in chosen.items() if one.md5 is not None}
+    channels = tuple(channel for channel in plan.channels if channel.name in used)
+    plan = replace(plan, artifacts=chosen, channels=channels, platforms=(part.platform,))
+    hashes = {path: _claimed(one, locate(one.row)) for path, one in chosen.items()}
+    contents = {part.name: part.given.content}
+    files = derive(lambda one: locate(one.row), plan, contents, hashes, jobs=jobs)
+    about = _about(part, locate, runtime, jobs=jobs)
+    files |= _said(part, locate, about, jobs=jobs)
+    manifest = make_manifest(plan, files.items(), hashes)
+    return Parts(
+        files=files,
+        artifacts=chosen,
+        manifest=manifest_json.write(manifest).encode(),
+        entries=manifest.files,
+        contents=about,
+    )
+
+
+def _claimed(artifact: Artifact, path: Path) -> Downloaded:
+    """What the lock says of an artifact, and its size; whether it is that is seen when it is copied."""
+    return Downloaded(sha256=artifact.sha256, md5=artifact.md5 or "", size=path.stat().st_size)
+
+
+def _said(part: Part, locate: Locate, about: BundleContents, *, jobs: int) -> dict[str, bytes]:
+    """``bundle.json``, the bill of materials and the licences."""
+    read = [partial(read_facts, locate(row), row.filename) for row in part.carried]
+    facts = {row.sha256 or "": fact for row, fact in zip(part.carried, in_parallel(read, jobs), strict=True)}
+    lockfile = part.given.lockfile
+    return {
+        BUNDLE_JSON: bundle_json.write(about).encode(),
+        BILL: cyclonedx_json.write(lockfile, part.platform, part.rows, facts).encode(),
+        LICENSES: licenses_txt.write(part.rows, facts).encode(),
+    }
+
+
+def _about(part: Part, locate: Locate, runtime: CarriedRuntime | None, *, jobs: int) -> BundleContents:
+    size, files = _needs(part.carried, locate, jobs=jobs)
+    if runtime is not None:
+        size, files = size + 2 * 1024 * runtime.kib, files + 2 * runtime.files
+    return BundleContents(
+        name=part.name,
+        lock=part.given.lockfile.digest(),
+        platform=part.platform,
+        groups=part.groups,
+        runtime=None if runtime is None else runtime.sha256,
+        since=part.since,
+        bytes=size,
+        files=files,
+    )
+
+
+def _needs(rows: Collection[LockedPackage], locate: Locate, *, jobs: int) -> tuple[int, int]:
+    """About how many bytes and files installing writes: artifacts, what is in them, bytecode, the receipt."""
+    found = in_parallel([partial(artifact_contents, locate(row), row.filename) for row in rows], jobs)
+    size = files = 0
+    for row, content in zip(rows, found, strict=True):
+        size, files = size + locate(row).stat().st_size, files + 1
+        if content is not None:
+            size += content.bytes + content.patched + content.sources + content.files * _RECEIPT_LINE
+            files += content.files + content.patched_files + content.source_files
+    return size, files + files // 8

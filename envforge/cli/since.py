@@ -1,0 +1,66 @@
+"""What the other side has already, from whatever tells of it: for ``bundle --since``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from envforge.errors import InputError
+
+__all__ = ["what_is_there"]
+
+
+def what_is_there(old: str, platform: str) -> tuple[frozenset[str], str, str | None]:
+    """The sha256 of every artifact that ``old`` has for ``platform``, its own digest, and its runtime's.
+
+    :param old: a bundle, a mirror, its manifest, a lockfile, or ``REVISION:PATH`` of one of the last two.
+    :raises InputError: if it is none of these.
+    """
+    path = Path(old)
+    if path.is_dir():
+        path = path / "manifest.json"
+    if path.is_file():
+        from envforge.node.bundles import Bundle, is_bundle
+
+        if is_bundle(path):
+            bundle = Bundle(path)
+            rows = bundle.lock()[0].rows(platform, bundle.contents.groups)
+            digests = frozenset(row.sha256 for row in rows if row.sha256)
+            return digests, bundle.header.manifest, bundle.contents.runtime
+        return _of_text(path.read_bytes(), str(path), platform)
+    if ":" in old:
+        return _of_text(_from_git(old), old, platform)
+    raise InputError(
+        "there is nothing of that name", at=f"--since {old}", do="name a bundle, a manifest or a lockfile"
+    )
+
+
+def _of_text(content: bytes, place: str, platform: str) -> tuple[frozenset[str], str, str | None]:
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("neither a bundle nor a text", at=place, do="name a manifest or lockfile") from error
+    if text.lstrip().startswith("{"):
+        from envforge.formats import manifest_json
+
+        files = manifest_json.read(text).files
+        return frozenset(file.sha256 for file in files if file.url is not None), digest, None
+    from envforge.formats import conda_lock
+
+    lockfile = conda_lock.read(text, source=place)
+    rows = (row for row in lockfile.packages if row.platform == platform)
+    return frozenset(row.sha256 for row in rows if row.sha256), digest, None
+
+
+def _from_git(name: str) -> bytes:
+    from envforge.edges.process import Command, run
+
+    done = run(Command(argv=("git", "show", name)), timeout=60)
+    if done.returncode != 0:
+        raise InputError(
+            f"git has no {name}: {(done.stderr.splitlines() or ['it says nothing'])[0]}",
+            at=f"--since {name}",
+            do="name it as REVISION:PATH, such as HEAD~3:conda-lock.yml",
+        )
+    return done.stdout.encode("utf-8", "surrogateescape")

@@ -1,0 +1,154 @@
+"""The plain tar inside a bundle: regular files one after the other, written and read without unpacking.
+
+Format: ustar, with a pax header (POSIX.1-2001) before a member whose name or size does not fit.  What is
+written depends on names and contents alone.  What is read is a file from outside: anything but regular files
+with sound names is refused, and nothing is believed of a size that the file does not have.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from envforge.edges.archive import ENTRY_LIMIT, check_member
+from envforge.errors import InputError
+
+__all__ = ["BLOCK", "TIMESTAMP", "TarMember", "end_of_tar", "member_header", "padding", "read_members"]
+
+BLOCK = 512
+TIMESTAMP = 315_532_800
+"""1980-01-01, the time of every member: the earliest that all archive formats have."""
+
+_PAX_LIMIT = 1 << 16
+"""Bytes of one pax header; ours have one path and perhaps a size."""
+_NUMBER = re.compile(rb"[ ]*([0-7]{1,11})[ \0]*")
+_RECORD = re.compile(rb"([0-9]{1,6}) (path|size)=([^\n]*)\n")
+_LARGEST = 1 << 63
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarMember:
+    """A regular file in a tar: its name, and where its content begins and how many bytes it has."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def member_header(name: str, size: int) -> bytes:
+    """The header, or headers, of a regular file with mode 0644 and no owner."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, TIMESTAMP, 0o644
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+def padding(size: int) -> bytes:
+    """What follows a content of ``size`` bytes to fill its last block."""
+    return b"\0" * (-size % BLOCK)
+
+
+def end_of_tar() -> bytes:
+    """What ends a tar."""
+    return b"\0" * (2 * BLOCK)
+
+
+def read_members(file: BinaryIO, start: int, place: Path) -> dict[str, TarMember]:
+    """The members of the tar that begins at ``start`` and ends with the file, by name, in their order.
+
+    :param place: the file's name, for errors.
+    :raises InputError: if it is no tar of regular files, ends too early, or has a name twice.
+    """
+    end = os.fstat(file.fileno()).st_size
+    members: dict[str, TarMember] = {}
+    position, named, sized = start, None, None
+    while True:
+        block = _block(file, position, end, place)
+        position += BLOCK
+        if block == bytes(BLOCK):
+            _check_end(file, position, end, place)
+            return members
+        kind, name, size = _header(block, place)
+        if kind == "pax":
+            named, sized = _pax(file, position, size, end, place)
+            position += size + -size % BLOCK
+            continue
+        name, size = named or name, size if sized is None else sized
+        named = sized = None
+        if size > end - position or len(members) >= ENTRY_LIMIT:
+            raise _damaged(place, f"{name} claims {size} bytes, and the file ends before that")
+        check_member(name, at=str(place))
+        if name in members:
+            raise _damaged(place, f"{name} is there twice")
+        members[name] = TarMember(name=name, offset=position, size=size)
+        position += size + -size % BLOCK
+
+
+def _block(file: BinaryIO, position: int, end: int, place: Path) -> bytes:
+    file.seek(position)
+    block = file.read(BLOCK) if position + BLOCK <= end else b""
+    if len(block) != BLOCK:
+        raise _damaged(place, "it ends too early")
+    return block
+
+
+def _check_end(file: BinaryIO, position: int, end: int, place: Path) -> None:
+    if _block(file, position, end, place) != bytes(BLOCK) or position + BLOCK != end:
+        raise _damaged(place, "something follows its end")
+
+
+def _header(block: bytes, place: Path) -> tuple[str, str, int]:
+    """Kind, name and size of a member."""
+    checksum, size = _octal(block[148:156]), _octal(block[124:136])
+    blank = block[:148] + b" " * 8 + block[156:]
+    if checksum != sum(blank) or block[257:262] != b"ustar" or size is None:
+        raise _damaged(place, "a header in it is damaged")
+    kinds = {b"0": "file", b"x": "pax"}
+    kind = kinds.get(block[156:157])
+    if kind is None:
+        raise _damaged(place, "it holds something that is no regular file")
+    prefix, name = (part.split(b"\0", 1)[0] for part in (block[345:500], block[:100]))
+    return kind, _text(prefix + b"/" + name if prefix else name, place), size
+
+
+def _octal(field: bytes) -> int | None:
+    match = _NUMBER.fullmatch(field)
+    return int(match[1], 8) if match else None
+
+
+def _text(name: bytes, place: Path) -> str:
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(place, "a name in it is not UTF-8") from error
+
+
+def _pax(file: BinaryIO, position: int, size: int, end: int, place: Path) -> tuple[str | None, int | None]:
+    """The name and size that a pax header says of the member after it."""
+    if size > _PAX_LIMIT or position + size > end:
+        raise _damaged(place, "a header in it is too large")
+    file.seek(position)
+    text, at = file.read(size), 0
+    name: str | None = None
+    number: int | None = None
+    while at < len(text):
+        record = _RECORD.match(text, at)
+        if record is None or int(record[1]) != len(record[0]):
+            raise _damaged(place, "a header in it is damaged")
+        if record[2] == b"path":
+            name = _text(record[3], place)
+        elif record[3].isdigit() and len(record[3]) < 20 and int(record[3]) < _LARGEST:
+            number = int(record[3])
+        else:
+            raise _damaged(place, "a header in it is damaged")
+        at = record.end()
+    return name, number
+
+
+def _damaged(place: Path, why: str) -> InputError:
+    return InputError(
+        f"the bundle is damaged: {why}", at=str(place), do="carry it again; compare sha256sum on both sides"
+    )
