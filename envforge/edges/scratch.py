@@ -44,6 +44,8 @@ __all__ = [
 
 _STALE = 24 * 3600  # seconds after which work of an unreachable host counts as abandoned
 _OWNER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<start>\d+)(-|$)")
+_held: set[str] = set()
+"""The marks of the locks that this process holds."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = re.compile(r"No space left|[Qq]uota exceeded|os error (28|122)\b")
 
@@ -93,8 +95,8 @@ def remove_tree(path: Path) -> None:
     def again(function: Callable[..., Any], name: str, _: object) -> None:
         if isinstance(_, FileNotFoundError) or (isinstance(_, tuple) and _[0] is FileNotFoundError):
             return
-        parent = Path(name).parent
-        parent.chmod(0o700)
+        if Path(name) != path:  # what it lies in is not to be removed, and may be shared with others
+            Path(name).parent.chmod(0o700)
         if Path(name).is_dir() and not Path(name).is_symlink():
             Path(name).chmod(0o700)
         function(name)
@@ -182,9 +184,11 @@ def exclusive(lock: Path, *, seconds: float) -> Iterator[None]:
             )
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
+    _held.add(mark)
     try:
         yield
     finally:
+        _held.discard(mark)
         with suppress(OSError):
             if os.readlink(lock) == mark:  # noqa: PTH115 - a text, not a path
                 lock.unlink()
@@ -195,8 +199,8 @@ def _take(lock: Path, mark: str) -> bool:
         lock.symlink_to(mark)
     except FileExistsError:
         pass
-    except OSError as error:
-        raise disk_error(error, lock) from error
+    except OSError as error:  # whose file name is the text of the link
+        raise disk_error(OSError(error.errno, error.strerror), lock) from error
     else:
         return True
     take_away(lock)
@@ -204,10 +208,11 @@ def _take(lock: Path, mark: str) -> bool:
 
 
 def take_away(lock: Path) -> None:
-    """Remove a lock of :func:`exclusive` whose owner is gone; another stays."""
+    """Remove a lock of :func:`exclusive` whose owner is gone, or that this process could not remove."""
     with suppress(OSError):
         holder, since = os.readlink(lock), lock.lstat().st_mtime  # noqa: PTH115
-        if abandoned(holder, since):
+        ours = holder.startswith(f"{owner_mark()}-") and holder not in _held
+        if ours or abandoned(holder, since):
             # Whoever takes it away first may have made another one already: that is put back.
             aside = lock.with_name(f".gone-{owner_mark()}-{os.urandom(4).hex()}")
             lock.rename(aside)
@@ -220,11 +225,20 @@ def sweep(parent: Path) -> None:
     """Remove what killed processes have left in ``parent``; what cannot be removed stays."""
     with suppress(OSError), os.scandir(parent) as found:
         for entry in list(found):
-            with suppress(OSError):
-                if entry.name.startswith(".gone-"):
-                    remove_tree(Path(entry.path))
-                elif entry.name.startswith(".work-") and abandoned(entry.name, entry.stat().st_mtime):
-                    _discard(Path(entry.path))
+            if entry.name.startswith("."):
+                with suppress(OSError):
+                    _sweep_one(entry)
+
+
+def _sweep_one(entry: os.DirEntry[str]) -> None:
+    path = Path(entry.path)
+    if entry.name.startswith(".gone-"):
+        remove_tree(path)
+    elif _OWNER.search(entry.name) and abandoned(entry.name, entry.stat(follow_symlinks=False).st_mtime):
+        if entry.name.startswith(".work-"):
+            _discard(path)
+        elif entry.is_file(follow_symlinks=False):  # on its way to another name
+            path.unlink()
 
 
 def discard(path: Path, beside: Path) -> None:

@@ -38,6 +38,8 @@ from envforge.errors import CouldNotError, EnvforgeError, InputError
 
 __all__ = ["KINDS", "Store", "StoredTree", "file_sha256", "make_directory", "normal_mode", "remove_tree"]
 
+_TRIES = 20
+
 KINDS = ("artifacts", "trees", "bytecode")
 """What a store keeps, a directory each."""
 
@@ -175,7 +177,8 @@ class Store:
 
     def clean(self) -> None:
         """Remove what killed runs have left."""
-        sweep(self.root / "tmp")
+        for directory in (self.root, self.root / "tmp"):
+            sweep(directory)
 
     def find(self, kind: str, sha256: str) -> Path | None:
         """Where a layer has the artifact or the tree, unchecked; ``None`` if none does."""
@@ -193,15 +196,33 @@ class Store:
                 os.utime(path)
 
     def _make(self, directory: Path) -> Path:
-        """Make a directory of the store with the permissions that the store itself has."""
+        """Make a directory of the store with the permissions that the store itself has.
+
+        It is there with them from the first instant: another user may want to write into it in the next.
+        """
         missing = [part for part in (directory, *directory.parents) if not part.exists()]
-        make_directory(directory)
-        if self.root not in missing:
-            mode = stat.S_IMODE(self.root.stat().st_mode)
-            for part in missing:
-                with suppress(OSError):
-                    part.chmod(mode)
+        if self.root in missing:
+            return make_directory(directory)
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        for part in reversed(missing):
+            for _ in range(_TRIES):
+                if part.is_dir() or self._made(part, mode):
+                    break
         return directory
+
+    def _made(self, part: Path, mode: int) -> bool:
+        with scratch(self.root) as beside:
+            made = beside / "made"
+            made.mkdir()
+            made.chmod(mode)
+            try:
+                made.rename(part)
+            except FileNotFoundError:  # what it was to lie in was just exchanged for another of the kind
+                return False
+            except OSError:
+                if not part.is_dir():  # else somebody else was faster
+                    raise
+        return True
 
     def _add_tree(self, artifact: Path, filename: str, sha256: str) -> StoredTree:
         final = self.place("trees", sha256)

@@ -13,14 +13,14 @@ import json
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from envforge.edges.extract import entry_points, package_paths, stale_bytecode
-from envforge.edges.scratch import is_full
+from envforge.edges.scratch import is_full, remove_tree
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import check_inside
@@ -127,6 +127,7 @@ def link_packages(
     # The engine asks once, when it makes its threads.
     os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
     asyncio.run(_install(records, tree, final, platform, view, links=links))
+    _check_linked(packages, claims, lost, tree)
     for package in packages:
         # Bytecode that Python would have passed over; nobody else has a link to this name.
         for name in stale_bytecode(package.tree) - lost.get(package.row.name, set()):
@@ -143,6 +144,33 @@ def _claims(package: ExtractedPackage, site_packages: str | None) -> Claims:
         files={e["_path"]: _placed(package, e["_path"], site_packages) for e in entries},
         commands={command: f"bin/{command}" for command in entry_points(package.tree, package.row.filename)},
     )
+
+
+def _check_linked(
+    packages: Sequence[ExtractedPackage], claims: Sequence[Claims], lost: Mapping[str, set[str]], tree: Path
+) -> None:
+    """py-rattler tries out what the disk can do, and carries on where it can do less or refuses once: what it
+    could not tidy up is removed here, and a file in place of a symbolic link is an error.
+
+    :raises CouldNotError: if there is one.
+    :raises OSError: if something cannot be removed.
+    """
+    brought = {"conda-meta", "CACHEDIR.TAG"}
+    brought |= {entry["_path"].split("/")[0] for package in packages for entry in package.paths}
+    brought |= {place.split("/")[0] for claim in claims for _, place in claim.places}
+    for path in [path for path in tree.iterdir() if path.name not in brought]:
+        remove_tree(path)
+    for package, claim in zip(packages, claims, strict=True):
+        for entry in package.paths:
+            name = entry["_path"]
+            if entry.get("path_type") == "softlink" and name not in lost.get(package.row.name, ()):
+                place = tree / claim.files[name]
+                if not place.is_symlink():
+                    raise CouldNotError(
+                        f"the disk refused a symbolic link: {claim.files[name]}",
+                        at=str(tree.parent),
+                        do="the same command again; if it fails again, name another --prefix",
+                    )
 
 
 async def _install(

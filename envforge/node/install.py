@@ -20,7 +20,7 @@ from pathlib import Path
 import envforge
 from envforge.edges.scratch import discard, disk_error, write_beside
 from envforge.edges.store import Store
-from envforge.errors import CouldNotError
+from envforge.errors import CouldNotError, EnvforgeError
 from envforge.formats import receipt_json
 from envforge.model.platforms import Target, platform_of
 from envforge.model.receipt import Receipt
@@ -195,7 +195,7 @@ class _Installation:
         except OSError as error:
             raise disk_error(error, prefix.generations) from error
         note = read_note(prefix, generation)
-        removed = self._keep_only(1 if options.keep is None else options.keep)
+        removed = self._tidy(1 if options.keep is None else options.keep)
         return replace(result, files=note.files, bytes=note.size, unknown=0, removed=removed)
 
     def _check(self, generation: Path) -> Needs:
@@ -289,6 +289,14 @@ class _Installation:
             changes=changes,
         )
         write_note(self.prefix, generation, installation)
+
+    def _tidy(self, count: int) -> tuple[Path, ...]:
+        """Remove old generations, if that can be done: the new one is in place, and that is what counts."""
+        try:
+            return self._keep_only(count)
+        except (EnvforgeError, OSError) as error:
+            self.reporter.note(f"old generations could not be removed: {error}")
+            return ()
 
     def _keep_only(self, count: int) -> tuple[Path, ...]:
         with self.prefix.turn():

@@ -73,6 +73,9 @@ class CondaRecords:
             for entry in entries:
                 if entry["_path"].endswith(".pyc") and entry["_path"] in hashes:
                     entry["sha256_in_prefix"] = hashes[entry["_path"]]
+                elif entry.get("prefix_placeholder") and entry["_path"] in hashes:
+                    # Where writing failed at first, py-rattler says how long the file was in the package.
+                    entry["size_in_bytes"] = (tree / entry["_path"]).stat().st_size
             text = json.dumps(record, indent=2, sort_keys=True) + "\n"
             (tree / name).write_text(text, encoding="utf-8")
         if not self._records:

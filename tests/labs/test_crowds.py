@@ -148,6 +148,24 @@ def test_two_users_at_once_with_one_store(place: Path) -> None:
     assert left_over(place) == []
 
 
+def test_what_another_user_has_left_in_the_store_does_no_harm(place: Path) -> None:
+    """Nobody can remove it but who left it; who tries must not close the directory to all others."""
+    source, own = mirror(place / "mirror", *small()), homes(place)
+    reaches_us(own[ONE], ONE)
+    words = ("install", source, "--store", place / "store", "--prefix")
+    assert start(*words, own[ONE] / "p", home=own[ONE], user=ONE).end().status == 0
+    left = place / "store" / "tmp" / ".gone-11111111-1-1-x"
+    left.mkdir(mode=0o700)
+    (left / "file").touch()
+    for path in (left, left / "file"):
+        os.chown(path, TWO, TWO)
+    before = (place / "store" / "tmp").stat().st_mode
+    assert start(*words, own[ONE] / "q", home=own[ONE], user=ONE).end().status == 0
+    assert (place / "store" / "tmp").stat().st_mode == before
+    assert start(*words, own[TWO] / "p", home=own[TWO], user=TWO).end().status == 0
+    assert not left.exists()
+
+
 def test_one_user_cannot_change_what_the_other_is_given(place: Path) -> None:
     """What the other has altered in the shared store is found, not linked."""
     source, own = mirror(place / "mirror", *small()), homes(place)
