@@ -59,7 +59,7 @@ def make_runtime(
     :param artifact: where the artifact of a conda row is; ``None`` to take it from the store, or fetch it.
     :param work: an empty directory.
     :param store: where packages are unpacked, and what is fetched is kept.
-    :param indexes: simple indexes to find the release's wheels in; empty for those that pip would look at.
+    :param indexes: simple indexes to look for the release's wheels in, before those that pip would look at.
     :param runtime_lock: a site's own lockfile for the runtime, conda and PyPI rows.
     :raises InputError: if no runtime is locked for ``platform``, or what is locked makes none.
     :raises CouldNotError: if an artifact is missing, is not the locked one, or cannot be fetched.
@@ -70,7 +70,7 @@ def make_runtime(
         wheels = [row for row in rows if row.manager == "pip"]
         reporter.step(f"making the runtime for {platform}: {len(conda)} conda packages, {len(wheels)} wheels")
         pinned = runtime_lock is None
-        get = _Getter(artifact, tuple(indexes) or indexes_of_environment(), store, fetcher, pinned=pinned)
+        get = _Getter(artifact, (*indexes, *indexes_of_environment()), store, fetcher, pinned=pinned)
         tree = link_runtime(conda, wheels, get, platform=platform, work=work, store=store)
     except EnvforgeError as error:
         if "--no-runtime" not in (error.do or ""):
