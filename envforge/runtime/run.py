@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
@@ -59,7 +58,7 @@ def make_runtime(
     :param artifact: where the artifact of a conda row is; ``None`` to take it from the store, or fetch it.
     :param work: an empty directory.
     :param store: where packages are unpacked, and what is fetched is kept.
-    :param indexes: simple indexes to find the release's wheels in; empty for those that pip would look at.
+    :param indexes: simple indexes to look for the release's wheels in, before those that pip would look at.
     :param runtime_lock: a site's own lockfile for the runtime, conda and PyPI rows.
     :raises InputError: if no runtime is locked for ``platform``, or what is locked makes none.
     :raises CouldNotError: if an artifact is missing, is not the locked one, or cannot be fetched.
@@ -70,8 +69,10 @@ def make_runtime(
         wheels = [row for row in rows if row.manager == "pip"]
         reporter.step(f"making the runtime for {platform}: {len(conda)} conda packages, {len(wheels)} wheels")
         pinned = runtime_lock is None
-        get = _Getter(artifact, tuple(indexes) or indexes_of_environment(), store, fetcher, pinned=pinned)
-        tree = link_runtime(conda, wheels, get, platform=platform, work=work, store=store)
+        with reporter.task("fetching", None) as progress:
+            looked = (*indexes, *indexes_of_environment())
+            get = _Getter(artifact, looked, store, fetcher, progress.advance, pinned=pinned)
+            tree = link_runtime(conda, wheels, get, platform=platform, work=work, store=store)
     except EnvforgeError as error:
         if "--no-runtime" not in (error.do or ""):
             error.do = f"{error.do}   # {_WITHOUT}" if error.do else _WITHOUT
@@ -145,6 +146,7 @@ class _Getter:
         indexes: Sequence[str],
         store: Store,
         fetcher: Fetcher,
+        advance: Callable[[int], None],
         *,
         pinned: bool,
     ) -> None:
@@ -152,6 +154,7 @@ class _Getter:
         self._indexes = indexes
         self._store = store
         self._fetcher = fetcher
+        self._advance = advance
         self._pinned = pinned
 
     def __call__(self, row: LockedPackage) -> Path:
@@ -162,5 +165,9 @@ class _Getter:
             return found
         by_index = row.manager == "pip" and self._pinned
         url = find_wheel(row, self._indexes, self._fetcher) if by_index else row.url
-        fetch = partial(self._fetcher.download, url, sha256=row.sha256, md5=row.md5)
-        return self._store.add_artifact(row.sha256 or "", fetch)
+        return self._store.add_artifact(
+            row.sha256 or "",
+            lambda path: self._fetcher.download(
+                url, path, sha256=row.sha256, md5=row.md5, advance=self._advance
+            ),
+        )

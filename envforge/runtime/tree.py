@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -71,7 +72,9 @@ def link_runtime(
     def unpack(row: LockedPackage) -> StoredTree:
         return store.tree(artifact(row), row.filename, row.sha256 or "", instead=work / "unpacked")
 
-    packages = [ExtractedPackage(row=row, tree=unpack(row).path) for row in conda]
+    with ThreadPoolExecutor(_JOBS) as pool:
+        trees = list(pool.map(unpack, conda))
+    packages = [ExtractedPackage(row=row, tree=one.path) for row, one in zip(conda, trees, strict=True)]
     tree = work / "tree"
     site_packages = site_packages_of(packages)
     version = python_version(packages)

@@ -46,9 +46,12 @@ def indexes_of_environment() -> tuple[str, ...]:
 def find_wheel(row: LockedPackage, indexes: Sequence[str], fetcher: Fetcher) -> str:
     """The URL of a pinned wheel in the first index that has a file of its name.
 
-    :raises CouldNotError: if none has it, or one cannot be read.
+    Which one it is does not matter: its hash is known.
+
+    :raises CouldNotError: if none has it; an index that could not be read says why.
     """
-    for index in indexes:
+    failed: CouldNotError | None = None
+    for index in dict.fromkeys(indexes):
         page = f"{index.rstrip('/')}/{canonical_name(row.name)}/"
         folder = local_path(page)
         try:
@@ -56,9 +59,14 @@ def find_wheel(row: LockedPackage, indexes: Sequence[str], fetcher: Fetcher) -> 
             content = fetcher.read(url, limit=_PAGE_LIMIT)
         except NotFoundError:
             continue
+        except CouldNotError as error:
+            failed = failed or error
+            continue
         found = _Links.of(content.decode("utf-8", "replace"), url).get(row.filename)
         if found is not None:
             return with_login(found, indexes)
+    if failed is not None:
+        raise failed
     raise CouldNotError(
         f"no index has {row.filename}, which this release of envforge needs for a runtime",
         at=", ".join(redacted(index) for index in indexes),
@@ -71,7 +79,7 @@ class _Links(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.base = page
+        self.page = self.base = page
         self.found: dict[str, str] = {}
 
     @classmethod
@@ -85,7 +93,8 @@ class _Links(HTMLParser):
         if not target:
             return
         url = urldefrag(urljoin(self.base, target)).url
+        from_disk = urlsplit(self.page).scheme == "file"
         if tag == "base":
             self.base = url
-        elif tag == "a" and urlsplit(url).scheme in ("http", "https", "file"):
+        elif tag == "a" and urlsplit(url).scheme in ("http", "https", *(["file"] if from_disk else [])):
             self.found.setdefault(unquote(urlsplit(url).path.rpartition("/")[2]), url)
