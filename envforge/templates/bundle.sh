@@ -6,7 +6,6 @@ main() {
 version=@VERSION@ platform=@PLATFORM@ name=@NAME@ lock=@LOCK@ glibc=@GLIBC@
 kib=@KIB@ files=@FILES@ runtime=@RUNTIME@ runtime_at=@RUNTIME_AT@ runtime_size=@RUNTIME_SIZE@
 manifest=@MANIFEST@ manifest_at=@MANIFEST_AT@ manifest_size=@MANIFEST_SIZE@
-set -u; nl=$(printf '\n.') nl=${nl%.}
 fail() { printf 'envforge: %s\n  at: %s\n  do: %s\n' "${2%%"$nl"*}" "$3" "$4" >&2; exit "$1"; }
 damaged() { fail 2 "the bundle is damaged or incomplete: $1" "$file" "carry it again; sha256sum -c $shown.sha256   # compares"; }
 part() { dd if="$file" bs=512 skip=$(($1 / 512)) count=$((($2 + 511) / 512)) 2>/dev/null | head -c "$2"; }
@@ -19,8 +18,11 @@ libc() { for one in /lib64/libc.so.6 /lib/*-linux-gnu/libc.so.6 /lib64/ld-*.so.?
     [ -x "$one" ] && "$one" --version && return; done; getconf GNU_LIBC_VERSION || ldd --version; }
 # Containers share a node's name but not its numbers of processes; the first process of each began at another time.
 began() { all=''; read -r all 2>/dev/null </proc/1/stat; set -f; set -- ${all##*\) }; echo "${20-}"; }
+make() { for old in "${work%-*}"-*; do  # what killed runs left goes first
+        kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old"; done
+    rm -rf "$work"; (umask 022; mkdir -p "$base") 2>&1 && mkdir -m 700 "$work" 2>&1; }
 clean() { rm -rf "$work"; while [ "$base" != "$near" ] && rmdir "$base" 2>/dev/null; do base=${base%/*}; done; }
-case $0 in */*) file=$0 ;; *) file=./$0 ;; esac; shown=$(quoted "$file")
+set -u; nl=$(printf '\n.') nl=${nl%.}; case $0 in */*) file=$0 ;; *) file=./$0 ;; esac; shown=$(quoted "$file")
 [ -f "$file" ] && { read -r _; read -r mark; read -r sum; } <"$file" && [ "$mark" = '# envforge bundle 1' ] ||
     fail 2 "the program cannot tell which file it is in" "$0" "sh PATH-OF-THE-BUNDLE --prefix PATH   # not sh < BUNDLE"
 for tool in dd df gzip head mkdir rm sha256sum tail tar uname; do
@@ -51,7 +53,7 @@ mode=${mode:-install}; case $mode in install | extract | stage) plain='' ;; veri
 case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
 while case $prefix in ?*/ | ?*/.) ;; *) false ;; esac; do prefix=${prefix%/*}; done
 base=$prefix.generations hint="name a --prefix where you may write and start programs"
-[ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; [ -w "$base" ] || base=$PWD; }
+[ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; }
 [ -L "$prefix" ] || [ ! -e "$prefix" ] || fail 2 "what is at the prefix was not made by envforge" "$prefix" "name another --prefix"
 base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac
 near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
@@ -63,10 +65,8 @@ check manifest.json "$manifest" "$manifest_at" "$manifest_size"
 if [ -z "$runtime" ]; then work='' tool=envforge; command -v envforge >/dev/null || fail 3 "the bundle has no runtime, and this node no envforge" \
         "$file" "envforge $mode $shown${prefix:+ --prefix $(quoted "$prefix")}   # where envforge is installed"; set -- envforge "$mode" "$@"
 else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
-    node=$(uname -n)-$(began) work=$base/.work-sh-$node-$$
-    for old in "$base/.work-sh-$node-"*; do kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old"; done
-    trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-    said=$(rm -rf "$work"; (umask 022; mkdir -p "$base") 2>&1 && mkdir -m 700 "$work" 2>&1) ||
+    own=.work-sh-$(uname -n)-$(began)-$$ work=$base/$own; trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+    said=$(make) || { [ -z "$prefix$scratch" ] && base=$PWD near=$PWD work=$PWD/$own && said=$(make); } ||
         fail 3 "cannot make a directory: ${said##*: }" "$work" "$hint"
     said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
         fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"
