@@ -19,7 +19,7 @@ libc() { for one in /lib64/libc.so.6 /lib/*-linux-gnu/libc.so.6 /lib64/ld-*.so.?
 # Containers share a node's name but not its numbers of processes; the first process of each began at another time.
 began() { all=''; read -r all 2>/dev/null </proc/1/stat; set -f; set -- ${all##*\) }; echo "${20-}"; }
 make() { for old in "${work%-*}"-*; do  # what killed runs left goes first
-        kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old"; done
+        kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old" 2>/dev/null; done
     rm -rf "$work"; (umask 022; mkdir -p "$base") 2>&1 && mkdir -m 700 "$work" 2>&1; }
 clean() { rm -rf "$work"; while [ "$base" != "$near" ] && rmdir "$base" 2>/dev/null; do base=${base%/*}; done; }
 set -u; nl=$(printf '\n.') nl=${nl%.}; case $0 in */*) file=$0 ;; *) file=./$0 ;; esac; shown=$(quoted "$file")

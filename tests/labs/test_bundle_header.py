@@ -149,6 +149,6 @@ def test_many_bits_of_the_header_that_fell_over(shell: str) -> None:
     """``ENVFORGE_LAB_DEEP=1``: every byte; else those of the program that a generator chooses."""
     deep = bool(os.environ.get("ENVFORGE_LAB_DEEP"))
     chosen = random.Random(f"{shell} {os.environ.get('ENVFORGE_LAB_SEED', '1')}")
-    positions = range(HEADER_SIZE) if deep else chosen.sample(range(7700), 250)
+    positions = range(HEADER_SIZE) if deep else chosen.sample(range(7700), 500)
     with open_directory() as place:
         flipped(Node(place, SHELLS[shell]), iter(positions))
