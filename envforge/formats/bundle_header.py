@@ -45,7 +45,7 @@ _LINES = (
     ("manifest", "manifest_at", "manifest_size"),
 )
 _VALUES = re.compile(
-    rb"^main\(\) \{\n"
+    b"^"
     + b"".join(
         b" ".join(rb"%s=(?P<%s>[A-Za-z0-9._+-]*)" % (name.encode(), name.encode()) for name in line) + b"\n"
         for line in _LINES
@@ -66,7 +66,7 @@ def write(header: Header) -> bytes:
     head, _, program = text.partition("# @DIGEST@\n")
     covered = len(head) + len("# \n") + 64  # what the digest cannot cover: itself, and what is before it
     places = {field.name.upper(): str(getattr(header, field.name)) for field in fields(header)}
-    places |= {"LENGTH": str(HEADER_SIZE), "COVERED": str(covered + 1)}
+    places |= {"LENGTH": str(HEADER_SIZE), "BEFORE": str(covered), "COVERED": str(covered + 1)}
     program = re.sub(r"@([A-Z_]+)@", lambda found: places[found[1]], program)
     padding = HEADER_SIZE - covered - len(program) - len("#\n")
     assert padding >= 0  # noqa: S101 - the values have largest lengths, and a test adds them up

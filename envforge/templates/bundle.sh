@@ -3,12 +3,20 @@
 # @DIGEST@
 # An environment in one file: this program, then a tar of what it is made of. How to use it: sh FILE --help
 main() {
+# Before all else its own digest: a bit that fell over steers nothing. Up to there what is one bit from > is quoted, as is 6.
+set -u; envforge='' at='' do='' nl=$(printf '\n.') nl=${nl%.}; case $0 in */*) file=$0 ;; *) file="./$0" ;; esac
+fail() { printf 'envforge: %s\n  at: %s\n  do: %s\n' "${2%%"$nl"*}" "$3" "$4" >&2; exit "$1"; }
+for tool in dd df gzip head mkdir rm sha256sum tail tar uname; do
+    [ -n "$(command -v "$tool")" ] || fail 3 "this node lacks the program $tool" "PATH=$PATH" "add its directory to PATH"; done
+start=''; [ ! -f "$file" ] || start=$(head -c "@BEFORE@" "$file" | (read -r one; read -r two; read -r sum; printf %s "$one$two$sum"))
+[ "${start% *}" = "#!/bin/sh# envforge bundle 1#" ] ||
+    fail 2 "the program cannot tell which file it is in" "$0" "sh PATH-OF-THE-BUNDLE --prefix PATH   # not sh < BUNDLE"
+[ "$(head -c "@LENGTH@" "$file" | tail -c "+@COVERED@" | "sha256sum")" = "${start##* }  -" ] || {
+    (: "${envforge:?the bundle is damaged or incomplete}"); (: "${at:?its first @LENGTH@ bytes}"); (: "${do:?carry it again}"); exit 2; }
 version=@VERSION@ platform=@PLATFORM@ name=@NAME@ lock=@LOCK@ glibc=@GLIBC@
 kib=@KIB@ files=@FILES@ runtime=@RUNTIME@ runtime_at=@RUNTIME_AT@ runtime_size=@RUNTIME_SIZE@
 manifest=@MANIFEST@ manifest_at=@MANIFEST_AT@ manifest_size=@MANIFEST_SIZE@
-set -u; nl=$(printf '\n.') nl=${nl%.}
-fail() { printf 'envforge: %s\n  at: %s\n  do: %s\n' "${2%%"$nl"*}" "$3" "$4" >&2; exit "$1"; }
-damaged() { fail 2 "the bundle is damaged or incomplete: $1" "$file" "carry it again; sha256sum -c $shown.sha256   # compares"; }
+damaged() { fail 2 "the bundle is damaged or incomplete: $1" "$file" "sha256sum -c $shown.sha256   # and carry it again"; }
 part() { dd if="$file" bs=512 skip=$(($1 / 512)) count=$((($2 + 511) / 512)) 2>/dev/null | head -c "$2"; }
 check() { sum=$(part "$3" "$4" | sha256sum); [ "${sum%% *}" = "$2" ] || damaged "$1 is not what was bundled"; }
 quoted() { case $1 in *[!A-Za-z0-9_./+@%,=-]*) printf "'%s'" "$1" ;; *) printf %s "$1" ;; esac; }
@@ -19,18 +27,13 @@ libc() { for one in /lib64/libc.so.6 /lib/*-linux-gnu/libc.so.6 /lib64/ld-*.so.?
     [ -x "$one" ] && "$one" --version && return; done; getconf GNU_LIBC_VERSION || ldd --version; }
 # Containers share a node's name but not its numbers of processes; the first process of each began at another time.
 began() { all=''; read -r all 2>/dev/null </proc/1/stat; set -f; set -- ${all##*\) }; echo "${20-}"; }
+make() { for old in "${work%-*}"-*; do  # what killed runs left goes first
+        kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old" 2>/dev/null; done
+    rm -rf "$work"; (umask 022; mkdir -p "$base") 2>&1 && mkdir -m 700 "$work" 2>&1; }
 clean() { rm -rf "$work"; while [ "$base" != "$near" ] && rmdir "$base" 2>/dev/null; do base=${base%/*}; done; }
-case $0 in */*) file=$0 ;; *) file=./$0 ;; esac; shown=$(quoted "$file")
-[ -f "$file" ] && { read -r _; read -r mark; read -r sum; } <"$file" && [ "$mark" = '# envforge bundle 1' ] ||
-    fail 2 "the program cannot tell which file it is in" "$0" "sh PATH-OF-THE-BUNDLE --prefix PATH   # not sh < BUNDLE"
-for tool in dd df gzip head mkdir rm sha256sum tail tar uname; do
-    command -v "$tool" >/dev/null || fail 3 "this node lacks the program $tool" "PATH=$PATH" "add its directory to PATH"; done
-# A bit that fell over on the way must not steer what follows: this comes before all else.
-[ "# $(head -c @LENGTH@ "$file" | tail -c +@COVERED@ | sha256sum)" = "$sum  -" ] || damaged "its first @LENGTH@ bytes changed"
-mode='' prefix='' next='' quiet='' force='' plain='' scratch=${ENVFORGE_SCRATCH-} store=${ENVFORGE_STORE-}
+shown=$(quoted "$file") mode='' prefix='' next='' quiet='' force='' plain='' scratch=${ENVFORGE_SCRATCH-} store=${ENVFORGE_STORE-}
 for word do  # each goes round once: off the front, and on to the end unless it is for this program alone
-    shift; full=$next$word next=''
-    case $mode in '' | install) case $full in
+    shift; full=$next$word next=''; case $mode in '' | install) case $full in
         -b) continue ;; --scratch) next=--scratch=; continue ;; --scratch=*) scratch=${full#*=}; continue ;;
         -p | -bp | --prefix) next=--prefix= word=--prefix ;; --prefix=*) prefix=${full#*=} ;;
         -p*) prefix=${full#-p} prefix=${prefix#=} word=--prefix=$prefix ;;
@@ -42,16 +45,15 @@ for word do  # each goes round once: off the front, and on to the end unless it 
     *) case $word in -*) ;; *) plain=yes ;; esac ;; esac
     set -- "$@" "$word"; done
 here=$(uname -s)-$(uname -m); case $here in Linux-x86_64) here=linux-64 ;; Linux-aarch64) here=linux-aarch64 ;; esac
-[ "$here" = "$platform" ] || fail 2 "the bundle is for $platform, and this node is $here" "$file" "envforge bundle -p $here   # on the laptop"
+[ "$here" = "$platform" ] || fail 2 "the bundle is for $platform, and this node is $here" "$file" "envforge bundle -p PLATFORM   # on the laptop: linux-64, linux-aarch64"
 have=$(libc 2>/dev/null </dev/null | head -n 1); case $have in *' version '*) have=${have##* version } ;; *) have=${have##* } ;; esac
 case $glibc:$have$force in 2.*:2.*yes) ;; 2.*:2.[0-9]*) have=${have#2.} have=${have%%[!0-9]*}; [ "$have" -ge "${glibc#2.}" ] ||
     fail 2 "the bundle needs glibc $glibc, and this node has 2.$have" "$file" "envforge lock --glibc 2.$have   # on the laptop" ;; esac
 mode=${mode:-install}; case $mode in install | extract | stage) plain='' ;; verify | list | sbom) ;; *) plain=yes ;; esac
-[ -n "$plain" ] || set -- "$file" "$@"
-case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
+[ -n "$plain" ] || set -- "$file" "$@"; case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
 while case $prefix in ?*/ | ?*/.) ;; *) false ;; esac; do prefix=${prefix%/*}; done
 base=$prefix.generations hint="name a --prefix where you may write and start programs"
-[ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; [ -w "$base" ] || base=$PWD; }
+[ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; }
 [ -L "$prefix" ] || [ ! -e "$prefix" ] || fail 2 "what is at the prefix was not made by envforge" "$prefix" "name another --prefix"
 base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac
 near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
@@ -63,10 +65,8 @@ check manifest.json "$manifest" "$manifest_at" "$manifest_size"
 if [ -z "$runtime" ]; then work='' tool=envforge; command -v envforge >/dev/null || fail 3 "the bundle has no runtime, and this node no envforge" \
         "$file" "envforge $mode $shown${prefix:+ --prefix $(quoted "$prefix")}   # where envforge is installed"; set -- envforge "$mode" "$@"
 else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
-    node=$(uname -n)-$(began) work=$base/.work-sh-$node-$$
-    for old in "$base/.work-sh-$node-"*; do kill -0 "${old##*-}" 2>/dev/null || [ -e "/proc/${old##*-}" ] || rm -rf "$old"; done
-    trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-    said=$(rm -rf "$work"; (umask 022; mkdir -p "$base") 2>&1 && mkdir -m 700 "$work" 2>&1) ||
+    own=.work-sh-$(uname -n)-$(began)-$$ work=$base/$own; trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+    said=$(make) || { [ -z "$prefix$scratch" ] && base=$PWD near=$PWD work=$PWD/$own && said=$(make); } ||
         fail 3 "cannot make a directory: ${said##*: }" "$work" "$hint"
     said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
         fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"

@@ -39,7 +39,7 @@ inside() {
 }
 for shell in dash bash busybox; do
     node=$made/nodes/$shell
-    mkdir -p "$node/usr/bin" "$node/usr/lib" "$node/usr/lib64" "$node/tmp" "$node/.lab"
+    mkdir -p "$node/usr/bin" "$node/usr/lib" "$node/usr/lib64" "$node/.lab" "$node/proc" "$node/sys" "$node/dev" "$node/tmp"
     ln -s usr/bin usr/lib usr/lib64 "$node/"
     # A runtime needs the C library whether or not the tools are linked to it.
     # shellcheck disable=SC2046
