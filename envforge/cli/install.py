@@ -11,13 +11,16 @@ from envforge.cli.console import Console, human_size, output_options, print_resu
 from envforge.cli.sources import check_signed, open_source
 from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
+from envforge.errors import InputError
 from envforge.model.profile import parse_profile
+from envforge.model.signature import Signed
 from envforge.node.bundles import BundleSource, check_bundle_platform
 from envforge.node.install import InstallOptions, InstallResult, host_platform, install
 from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.node.preflight import CHECKS
 from envforge.node.signatures import FROM_BUNDLE
+from envforge.node.sources import ArtifactSource
 from envforge.settings import store_layers, use_log_file
 
 __all__ = ["command"]
@@ -108,26 +111,16 @@ def command(
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     signed = check_signed(source, trusted_keys, required=require_signature)
-    if signed is not None:
-        console.note(f"signed by {signed.who} with {signed.key}")
     place = Prefix(prefix)
     place.check()
     root, lower = store_layers(stores, place.generations / "store")
     use_log_file(place.generations / "log.txt")
     store = Store(root, lower)
-    chosen = tuple(dict.fromkeys(("main", *groups)))
-    opened = open_source(
-        source,
-        lock=lock,
-        store=store,
-        reporter=console,
-        expected=expect_lock,
-    )
-    if isinstance(opened, BundleSource):
-        check_bundle_platform(opened, host_platform())
-        chosen = chosen if groups else opened.groups
+    opened = open_source(source, lock=lock, store=store, reporter=console, expected=expect_lock)
+    if signed is not None:
+        _tell_signed(console, signed, opened)
     options = InstallOptions(
-        groups=chosen,
+        groups=_groups(opened, groups),
         jobs=jobs or jobs_available(place.path),
         dry_run=dry_run,
         keep=keep,
@@ -139,6 +132,29 @@ def command(
     result = install(opened, prefix, store=store, options=options, reporter=console)
     _print(console, result, dry_run=dry_run)
     return 0
+
+
+def _groups(opened: ArtifactSource, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The groups that are asked for; of a bundle, those that it was made for, if none is."""
+    if isinstance(opened, BundleSource):
+        check_bundle_platform(opened, host_platform())
+        if not asked:
+            return opened.groups
+    return tuple(dict.fromkeys(("main", *asked)))
+
+
+def _tell_signed(console: Console, signed: Signed, opened: ArtifactSource) -> None:
+    """Say who signed it, once that is what was signed.
+
+    :raises InputError: if the signature speaks of another lock.
+    """
+    if signed.facts is not None and signed.facts.lock != opened.lockfile.digest():
+        raise InputError(
+            "the signature is of a bundle of another lock",
+            at=f"signed {signed.facts.lock[:12]}, found {opened.lockfile.digest()[:12]}",
+            do="do not use it; ask whoever sent it for the file and its signature",
+        )
+    console.note(f"signed by {signed.who} with {signed.key}")
 
 
 def _print(console: Console, result: InstallResult, *, dry_run: bool) -> None:
