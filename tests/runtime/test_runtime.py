@@ -134,6 +134,21 @@ def test_it_knows_what_it_needs(made: MadeRuntime) -> None:
     assert made.size == made.path.stat().st_size
 
 
+def test_every_command_of_the_node_can_be_imported(unpacked: Path) -> None:
+    program = (
+        "import importlib, pkgutil, envforge.node as node\n"
+        "for module in pkgutil.iter_modules(node.__path__):\n"
+        "    if not module.name.endswith('_worker'):\n"
+        "        importlib.import_module(f'envforge.node.{module.name}')\n"
+        "for name in 'install verify run shell wrap kernel history rollback uninstall id store'.split():\n"
+        "    importlib.import_module(f'envforge.cli.{name}')\n"
+        "from rattler import Client, Config, PackageRecord, RepoDataRecord, Subdir\n"
+        "import hashlib; assert hashlib.sha256.__module__ == '_hashlib', hashlib.sha256"
+    )
+    done = started(unpacked, "-c", program)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_only_its_own_modules_are_imported(unpacked: Path) -> None:
     """What the release pins is all there is; everything else on the path is the standard library."""
     program = (
