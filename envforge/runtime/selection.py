@@ -21,6 +21,7 @@ __all__ = ["LEFT_OUT", "Selection", "select"]
 LEFT_OUT = {
     "config-[^/]*": "for linking programs to libpython: 5 to 60 MB",
     "(.*/)?(test|tests|idle_test)": "tests of the standard library: 30 MB",
+    ".*/ed25519/test_data": "securesystemslib's: 2.4 MB",
     "idlelib|tkinter|turtledemo|turtle.py": "windows on a screen",
     "lib-dynload/_(tkinter|sqlite3|curses.*|gdbm|dbm|crypt|lsprof)[.].*": "and the libraries of these",
     "lib-dynload/(readline|nis|audioop|ossaudiodev|spwd).*": "and the libraries of these",

@@ -317,7 +317,7 @@ def test_the_pinned_wheels_fit_what_envforge_requires() -> None:
         required = {r.name: r for r in map(Requirement, tomllib.load(file)["project"]["dependencies"])}
     for platform in RUNTIME_PLATFORMS:
         wheels = pinned_wheels(platform)
-        assert {wheel.name for wheel in wheels} == {"click", "py-rattler"}
+        assert {wheel.name for wheel in wheels} == {"click", "py-rattler", "securesystemslib"}
         for wheel in wheels:
             assert wheel.version in required[wheel.name].specifier
             assert wheel.is_wheel
@@ -326,7 +326,7 @@ def test_the_pinned_wheels_fit_what_envforge_requires() -> None:
 
 
 def test_a_wheel_is_found_by_its_name_in_any_simple_index(tmp_path: Path) -> None:
-    (wheel, _) = pinned_wheels("linux-64")
+    wheel = pinned_wheels("linux-64")[0]
     folder = tmp_path / "simple" / "click"
     folder.mkdir(parents=True)
     href = f"../../files/{wheel.filename}#sha256={wheel.sha256}"
@@ -355,7 +355,7 @@ def test_the_real_index_has_every_pinned_wheel(tmp_path: Path) -> None:
     if not fetcher.reachable("https://pypi.org/simple/click/"):
         pytest.skip("PyPI is not reached")
     wheels = {wheel.filename: wheel for platform in RUNTIME_PLATFORMS for wheel in pinned_wheels(platform)}
-    assert len(wheels) == 3
+    assert len(wheels) == 4
     for wheel in wheels.values():
         url = find_wheel(wheel, ["https://pypi.org/simple"], fetcher)
         if wheel.platform == "linux-64" or wheel.name == "click":  # the others are large, too

@@ -122,7 +122,8 @@ def test_what_is_in_it(made: MadeRuntime, site: Site) -> None:
     assert {"runtime/bin/python3", f"{lib}/os.py", f"{lib}/site-packages/envforge/__main__.py"} <= set(names)
     assert f"{lib}/site-packages/envforge/node/activation/activate.sh" in names
     assert [name for name in names if name.startswith("runtime/bin/")] == ["runtime/bin/python3"]
-    unwanted = re.compile(r"/(tests?|demo|templates|tkinter|ensurepip|unittest|include|share|_ssl[^/]*)(/|$)")
+    assert f"{lib}/site-packages/envforge/templates/bundle.sh" in names
+    unwanted = re.compile(r"/(tests?|demo|tkinter|ensurepip|unittest|include|share|_ssl[^/]*)(/|$)")
     assert [name for name in names if unwanted.search(name)] == []
     assert made.kib * 1024 >= sum(m.size for m in members)
 
