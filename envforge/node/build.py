@@ -136,7 +136,6 @@ class _Builder:
         self._leave_ours(tree.path)
         self._run_scripts(tree)
         made = [found for found in (self._compile(tree), self._compile_runtime(tree)) if found is not None]
-        settle_modes(tree.path)
         return BuiltTree(
             path=tree.path,
             files=self._scan(tree, records, made),
@@ -303,6 +302,7 @@ class _Builder:
         """Hash everything, and hold it against the packages before anybody believes it."""
         self.shop.reporter.step("checking every file")
         states = seen(tree.path, jobs=self.shop.jobs)
+        settle_modes(tree.path, states)
         hashes = {name: state.rpartition(" ")[2] for name, state in states.items() if state[0] == "f"}
         self._check({**records.expected(), **wheel_hashes(self.chosen)}, hashes, tree.owners)
         for _, bytecode in made:

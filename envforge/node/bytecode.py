@@ -245,22 +245,27 @@ def _put(kept: Path, tree: Path, path: str, linker: Linker) -> bool:
 
 def _sources(tree: Path, library: str) -> list[str]:
     """Every source, relative to ``tree`` and sorted; no link of a package leads out of the tree."""
-    found = []
-    root = os.path.realpath(tree)
-    for base, _, names in os.walk(tree / library):
-        if os.path.islink(os.path.join(base, "__pycache__")):  # noqa: PTH114, PTH118
-            continue  # bytecode would be written to where it leads
-        for name in names:
-            path = os.path.join(base, name)  # noqa: PTH118 - tens of thousands of them
-            if name.endswith(".py") and _inside(path, root):
-                found.append(os.path.relpath(path, tree))
+    found: list[str] = []
+    root, left = os.path.realpath(tree), [library]
+    while left:
+        folder = left.pop()
+        with os.scandir(f"{root}/{folder}") as entries:
+            listed = list(entries)
+        # Bytecode would be written to where a link of that name leads.
+        closed = any(entry.name == "__pycache__" and entry.is_symlink() for entry in listed)
+        for entry in listed:
+            name = f"{folder}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                left.append(name)
+            elif not closed and name.endswith(".py") and _inside(entry, root):
+                found.append(name)
     return sorted(found)
 
 
-def _inside(path: str, root: str) -> bool:
-    if not os.path.islink(path):  # noqa: PTH114
-        return os.path.isfile(path)  # noqa: PTH113
-    end = os.path.realpath(path)
+def _inside(entry: os.DirEntry[str], root: str) -> bool:
+    if not entry.is_symlink():
+        return entry.is_file()
+    end = os.path.realpath(entry.path)
     return end.startswith(f"{root}/") and os.path.isfile(end)  # noqa: PTH113
 
 

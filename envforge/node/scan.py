@@ -232,16 +232,19 @@ def unread(state: str) -> str | None:
     return os.strerror(int(state[1:].split(" ")[0])) if state.startswith("?") else None
 
 
-def settle_modes(tree: Path) -> None:
-    """Give every entry the mode that follows from the packages, whatever the umask was."""
+def settle_modes(tree: Path, states: dict[str, str]) -> None:
+    """Give every entry the mode that follows from the packages, whatever the umask was.
+
+    :param states: every entry as it was seen; what is changed is changed here, too.
+    """
     from envforge.edges.extract import normal_mode
 
     tree.chmod(0o755)
-    for base, directories, files in os.walk(tree):
-        for name in (*directories, *files):
-            path = f"{base}/{name}"
-            mode = os.lstat(path).st_mode
-            if stat.S_ISDIR(mode):
-                os.chmod(path, 0o755)  # noqa: PTH101, S103
-            elif stat.S_ISREG(mode) and stat.S_IMODE(mode) != normal_mode(mode):
-                os.chmod(path, normal_mode(mode))  # noqa: PTH101
+    for name, state in states.items():
+        kind = state[0]
+        if kind in "df":
+            mode, blank, rest = state[1:].partition(" ")
+            normal = 0o755 if kind == "d" else normal_mode(int(mode, 8))
+            if int(mode, 8) != normal:
+                os.chmod(f"{tree}/{name}", normal)  # noqa: PTH101 - one of tens of thousands
+                states[name] = f"{kind}{normal:o}{blank}{rest}"

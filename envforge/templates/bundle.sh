@@ -70,7 +70,7 @@ else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
         fail 3 "cannot make a directory: ${said##*: }" "$work" "$hint"
     said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
         fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"
-    set -- "$work/runtime/bin/python3" -I -m envforge "$mode" "$@"; export ENVFORGE_FROM_BUNDLE="$file"; fi
+    set -- "$work/runtime/bin/python3" -I -B -m envforge "$mode" "$@"; export ENVFORGE_FROM_BUNDLE="$file"; fi
 status=0; "$@" || status=$?
 case ${runtime:+$status} in 126 | 127) "$1" -I -c '' || fail 3 "the runtime does not start here" "$1" "$hint" ;; esac
 prefix=$(quoted "$prefix"); [ -z "$runtime" ] || tool=$prefix/.envforge/bin/envforge

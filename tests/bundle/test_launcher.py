@@ -28,7 +28,7 @@ def prefix(tmp_path: Path) -> Path:
 def called(
     prefix: Path, argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The words that the runtime of the generation was given, but for ``-I -m envforge``."""
+    """The words that the runtime of the generation was given, but for ``-I -B -m envforge``."""
     record = prefix.with_name("record")
     variables = {"RECORD": str(record), "PATH": "/usr/bin:/bin", "CDPATH": "/:/usr", **(env or {})}
     done = subprocess.run([*argv, "a b", ""], cwd=cwd, env=variables, capture_output=True, text=True)
@@ -36,8 +36,8 @@ def called(
     program, *words = recorded(record)
     record.unlink()
     assert Path(program) == prefix.resolve() / ".envforge/runtime/bin/python3"
-    assert words[:3] == ["-I", "-m", "envforge"]
-    return words[3:]
+    assert words[:4] == ["-I", "-B", "-m", "envforge"]
+    return words[4:]
 
 
 def test_the_command_is_the_same_everywhere(tmp_path: Path) -> None:

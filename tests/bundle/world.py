@@ -124,8 +124,8 @@ class Node:
         program, *words = recorded(self.record)
         self.record.unlink()
         assert re.search(r"/\.work-sh-[^/]+-\d+/runtime/bin/python3$", program), program
-        assert words[:3] == ["-I", "-m", "envforge"]
-        return words[3:]
+        assert words[:4] == ["-I", "-B", "-m", "envforge"]
+        return words[4:]
 
     @property
     def program(self) -> list[str]:

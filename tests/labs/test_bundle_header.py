@@ -58,7 +58,7 @@ def test_a_large_bundle_on_a_read_only_stick(node: BareNode, tmp_path: Path) -> 
         program, *given = recorded(tmp_path / "record")
         assert program.startswith(f"{tmp_path}/the env.generations/.work-sh-")
         words = ["--prefix", *words[2:]]
-        assert given == ["-I", "-m", "envforge", "install", "my stick/my env.sh", *words]
+        assert given == ["-I", "-B", "-m", "envforge", "install", "my stick/my env.sh", *words]
         verified = node(tmp_path, "sh", "my stick/my env.sh", "verify", env={"FAKE": 'echo "$0"; exit 1'})
         assert (verified.status, verified.err) == (1, "")
         assert verified.out.startswith(f"{tmp_path}/.work-sh-")
@@ -139,7 +139,7 @@ def test_the_command_that_stays(node: BareNode, tmp_path: Path) -> None:
     ):
         done = node(tmp_path, *argv, "verify", "a b")
         assert (done.status, done.err) == (0, "")
-        assert recorded(tmp_path / "record") == [str(python), "-I", "-m", "envforge", "verify", "a b"]
+        assert recorded(tmp_path / "record") == [str(python), "-I", "-B", "-m", "envforge", "verify", "a b"]
         (tmp_path / "record").unlink()
     (tmp_path / "forge").symlink_to(f"my env/{LAUNCHER}")
     if node.root.name != "busybox":  # whose shell has readlink in it
