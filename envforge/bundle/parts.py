@@ -30,9 +30,10 @@ Locate = Callable[[LockedPackage], Path]
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedRuntime:
-    """A runtime to carry: its archive with sha256 and size, and what it needs: glibc, and room unpacked.
+    """A runtime: its archive with sha256 and size, and what it needs: glibc, and room unpacked.
 
-    ``kib`` are kibibytes, ``files`` counts files, links and directories.
+    ``kib`` are kibibytes, ``files`` counts files, links and directories.  With ``there`` it is left out: the
+    other side has it.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class CarriedRuntime:
     glibc: str
     kib: int
     files: int
+    there: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,8 @@ def _said(part: Part, locate: Locate, about: BundleContents, *, jobs: int) -> di
 def _about(part: Part, locate: Locate, runtime: CarriedRuntime | None, *, jobs: int) -> BundleContents:
     size, files = _needs(part.carried, locate, jobs=jobs)
     if runtime is not None:
-        size, files = size + 2 * 1024 * runtime.kib, files + 2 * runtime.files
+        times = 1 if runtime.there else 2  # to install with, and to keep
+        size, files = size + times * 1024 * runtime.kib, files + times * runtime.files
     return BundleContents(
         name=part.name,
         lock=part.given.lockfile.digest(),

@@ -58,7 +58,6 @@ def bundle(
     out: Callable[[str], Path],
     *,
     runtime: CarriedRuntime | None,
-    leave_out_runtime: bool,
     options: BundleOptions,
     reporter: Reporter,
 ) -> BundleResult:
@@ -67,7 +66,6 @@ def bundle(
     :param given: the lockfile, which is carried as it is.
     :param locate: where the artifact of a row lies; it is hashed while it is copied.
     :param runtime: what the environment is given to look after itself.
-    :param leave_out_runtime: whether the other side has it.
     :param out: where to write, from the name that it has if nobody says another.
     :raises InputError: if the lock cannot be carried.
     :raises CouldNotError: if an artifact is not the locked one, or the disk refuses; nothing is left then.
@@ -77,7 +75,7 @@ def bundle(
     parts = collect(part, locate, runtime, jobs=options.jobs)
     manifest = hashlib.sha256(parts.manifest).hexdigest()
     path = out(f"{part.name}-{part.platform}-{manifest[:8]}.sh")
-    carried = None if leave_out_runtime else runtime
+    carried = None if runtime is None or runtime.there else runtime
     members = _members(parts, carried, manifest, locate)
     beside = path.with_name(f".{path.name}.{owner_mark()}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,42 +74,47 @@ def command(
     On the node: sh FILE --prefix P.  It needs a shell, tar and gzip there, and no Python, network or root.
     BUNDLE.sha256 beside it is what the other side can be sure by.
     """
-    import tempfile
-
     from envforge.bundle import BundleOptions, bundle
     from envforge.cli.since import what_is_there
+    from envforge.edges.scratch import scratch
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if no_runtime and (runtime_only or runtime_lock is not None):
         raise InputError("without a runtime there is none to choose", at="--no-runtime", do="leave it out")
+    parent = _parent(output)
     opened = _Opened.of(source, lock, platform, console)
+    carried = () if runtime_only else tuple(dict.fromkeys(("main", *groups)))
     omitted, digest, runtime_there = (
-        what_is_there(since, opened.platform) if since else (frozenset[str](), None, None)
+        what_is_there(since, opened.platform, carried) if since else (frozenset[str](), None, None)
     )
     options = BundleOptions(
         platform=opened.platform,
-        groups=() if runtime_only else tuple(dict.fromkeys(("main", *groups))),
+        groups=carried,
         omitted=omitted,
         since=digest,
         jobs=jobs,
     )
-    place = (output or Path()).absolute()
-    parent = place.parent if output is not None else place
-    with tempfile.TemporaryDirectory(
-        prefix=".envforge-bundle-", dir=parent if parent.is_dir() else None
-    ) as work:
-        runtime = None if no_runtime else _runtime(opened, runtime_lock, Path(work), console)
+    with scratch(parent) as work:
+        runtime = None if no_runtime else _runtime(opened, runtime_lock, work, console, runtime_there)
         result = bundle(
             opened.given,
             opened.locate,
-            lambda name: place if output is not None else place / name,
+            lambda name: parent / (name if output is None or output.is_dir() else output.name),
             runtime=runtime,
-            leave_out_runtime=runtime is not None and runtime.sha256 == runtime_there,
             options=options,
             reporter=console,
         )
     _finish(console, result, sign, options)
     return 0
+
+
+def _parent(output: Path | None) -> Path:
+    """The directory to write in, which is there: what takes long is not begun in vain."""
+    place = (output or Path()).absolute()
+    parent = place if output is None or place.is_dir() else place.parent
+    if not parent.is_dir():
+        raise InputError("no such directory", at=str(parent), do=f"mkdir -p {shlex.quote(str(parent))}")
+    return parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +190,9 @@ def _fetched(
     return MirrorSource(directory).artifact
 
 
-def _runtime(opened: _Opened, runtime_lock: Path | None, work: Path, console: Console) -> CarriedRuntime:
+def _runtime(
+    opened: _Opened, runtime_lock: Path | None, work: Path, console: Console, there: str | None
+) -> CarriedRuntime:
     from envforge.bundle import CarriedRuntime
     from envforge.edges.fetch import Fetcher
     from envforge.edges.store import Store
@@ -206,7 +214,13 @@ def _runtime(opened: _Opened, runtime_lock: Path | None, work: Path, console: Co
         runtime_lock=own,
     )
     return CarriedRuntime(
-        path=made.path, sha256=made.sha256, size=made.size, glibc=made.glibc, kib=made.kib, files=made.files
+        path=made.path,
+        sha256=made.sha256,
+        size=made.size,
+        glibc=made.glibc,
+        kib=made.kib,
+        files=made.files,
+        there=made.sha256 == there,
     )
 
 

@@ -228,7 +228,7 @@ class _Builder:
             archive = source.runtime_archive()
             check_artifact(archive, "runtime.tar.gz", source.runtime)
             unpack_runtime(archive, tree / ".envforge")
-            write_launcher(tree)
+            write_launcher(tree, alone=not self.plan.rows)
 
     def _run_scripts(self, tree: _Tree) -> None:
         if not self.plan.scripts:

@@ -274,11 +274,7 @@ class BundleSource:
         if found is not None:
             return found
         if RUNTIME not in self.bundle.members:
-            raise CouldNotError(
-                "the runtime is neither in the bundle nor in the store",
-                at=str(self._path),
-                do="carry the whole bundle, or name the store that has it: --store DIR",
-            )
+            raise self._lacking([RUNTIME])
         return self._store.add_artifact(sha256, lambda path: self.bundle.copy(RUNTIME, path, sha256))
 
     def prepare(self, rows: Sequence[LockedPackage]) -> None:
@@ -286,17 +282,20 @@ class BundleSource:
 
         :raises CouldNotError: naming what is not.
         """
-        missing = [row for row in rows if not self._has(row.sha256 or "")]
+        missing = [row.filename for row in rows if not self._has(row.sha256 or "")]
+        if self.runtime and RUNTIME not in self.bundle.members and self._store.artifact(self.runtime) is None:
+            missing.append(RUNTIME)
         if missing:
             raise self._lacking(missing)
 
-    def _lacking(self, missing: Sequence[LockedPackage]) -> CouldNotError:
-        names = ", ".join(sorted(row.filename for row in missing)[:3])
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    def _lacking(self, missing: Sequence[str]) -> CouldNotError:
+        names = sorted(missing)
         since = self.bundle.contents.since
         return CouldNotError(
-            f"{len(missing)} packages are neither in the bundle nor in the store: {names}{more}",
+            f"{len(names)} of the files are neither in the bundle nor in the store: {', '.join(names[:3])}"
+            + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
             at=f"{self._path}" + (f" (a delta since {since[:12]})" if since else ""),
+            story="\n".join(names),
             do="carry the whole bundle, or name the store that has them: --store DIR",
         )
 
@@ -314,5 +313,5 @@ class BundleSource:
             return found
         name = self.bundle.holding(sha256)
         if name is None:
-            raise self._lacking([package])
+            raise self._lacking([package.filename])
         return self._store.add_artifact(sha256, lambda path: self.bundle.copy(name, path, sha256))

@@ -12,9 +12,10 @@ LAUNCHER = ".envforge/bin/envforge"
 _TEXT = Path(__file__).with_name("activation") / "envforge"
 
 
-def write_launcher(tree: Path) -> None:
+def write_launcher(tree: Path, *, alone: bool = False) -> None:
     """Write the command into ``tree``, in which ``.envforge`` is; the same bytes in every environment.
 
+    :param alone: whether the environment is there for envforge: then its ``bin`` has the command, too.
     :raises OSError: if the disk refuses.
     """
     path = tree / LAUNCHER
@@ -22,3 +23,6 @@ def write_launcher(tree: Path) -> None:
     path.parent.chmod(0o755)
     path.write_bytes(_TEXT.read_bytes())
     path.chmod(0o755)
+    if alone:
+        (tree / "bin").mkdir(exist_ok=True)
+        (tree / "bin" / "envforge").symlink_to(f"../{LAUNCHER}")

@@ -52,7 +52,7 @@ case $glibc:$have$force in 2.*:2.*yes) ;; 2.*:2.[0-9]*) have=${have#2.} have=${h
 mode=${mode:-install}; case $mode in install | extract | stage) plain='' ;; verify | list | sbom) ;; *) plain=yes ;; esac
 [ -n "$plain" ] || set -- "$file" "$@"; case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
 while case $prefix in ?*/ | ?*/.) ;; *) false ;; esac; do prefix=${prefix%/*}; done
-base=$prefix.generations hint="name a --prefix where you may write and start programs"
+base=$prefix.generations own=$prefix/.envforge/bin/envforge hint="name a --prefix where you may write and start programs"
 [ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; }
 [ -L "$prefix" ] || [ ! -e "$prefix" ] || fail 2 "what is at the prefix was not made by envforge" "$prefix" "name another --prefix"
 base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac
@@ -62,18 +62,18 @@ if [ -n "$prefix" ] && [ -z "$force$store$scratch" ] && [ "$base" != "$near" ]; 
     room=$(free -Pk "$near") nodes=$(free -Pi "$near"); [ "${room:-$kib}" -ge "$kib" ] && [ "${nodes:-$files}" -ge "$files" ] ||
         fail 3 "no room: $kib KiB and $files files are needed, ${room:-any} and ${nodes:-any} are free" "$near" "name a --prefix elsewhere"; fi
 check manifest.json "$manifest" "$manifest_at" "$manifest_size"
-if [ -z "$runtime" ]; then work='' tool=envforge; command -v envforge >/dev/null || fail 3 "the bundle has no runtime, and this node no envforge" \
-        "$file" "envforge $mode $shown${prefix:+ --prefix $(quoted "$prefix")}   # where envforge is installed"; set -- envforge "$mode" "$@"
+if [ -z "$runtime" ]; then work='' tool=envforge; [ ! -x "$own" ] || tool=$own; command -v "$tool" >/dev/null ||
+    fail 3 "the bundle has no runtime, and this node no envforge" "$file" "envforge $mode $shown${prefix:+ --prefix $(quoted "$prefix")}   # where envforge is"; set -- "$tool" "$mode" "$@"
 else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
-    own=.work-sh-$(uname -n)-$(began)-$$ work=$base/$own; trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-    said=$(make) || { [ -z "$prefix$scratch" ] && base=$PWD near=$PWD work=$PWD/$own && said=$(make); } ||
+    new=.work-sh-$(uname -n)-$(began)-$$ work=$base/$new; trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+    said=$(make) || { [ -z "$prefix$scratch" ] && base=$PWD near=$PWD work=$PWD/$new && said=$(make); } ||
         fail 3 "cannot make a directory: ${said##*: }" "$work" "$hint"
     said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
         fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"
     set -- "$work/runtime/bin/python3" -I -B -m envforge "$mode" "$@"; export ENVFORGE_FROM_BUNDLE="$file"; fi
 status=0; "$@" || status=$?
 case ${runtime:+$status} in 126 | 127) "$1" -I -c '' || fail 3 "the runtime does not start here" "$1" "$hint" ;; esac
-prefix=$(quoted "$prefix"); [ -z "$runtime" ] || tool=$prefix/.envforge/bin/envforge
+tool=envforge; [ -z "$runtime" ] && [ ! -x "$own" ] || tool=$(quoted "$own"); prefix=$(quoted "$prefix")
 [ "$mode$quiet$status" != install0 ] || printf 'next: %s\n' ". $prefix/.envforge/activate.sh" "$tool verify $prefix" "$tool history $prefix" >&2
 exit "$status"; }
 main "$@"; exit
