@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
+from envforge.edges.parallel import Stop, in_parallel
 from envforge.edges.store import Store
 from envforge.model.lockfile import LockedPackage
 from envforge.reporting import Reporter
@@ -21,26 +22,33 @@ def fetch_packages(
 ) -> None:
     """Have every artifact of ``rows`` in ``store``; what a layer has already is not fetched.
 
-    :raises CouldNotError: for the first one that cannot be fetched; what has landed stays.
+    :raises CouldNotError: for the first one that cannot be fetched; what has landed stays, and
+        what came of the others is gone on with the next time.
     """
     missing = {row.sha256: row for row in rows if store.artifact(row.sha256 or "") is None}
     if not missing:
         return
     reporter.step(f"downloading {len(missing)} packages")
-    with reporter.task("download", None) as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
+    stop = Stop()
+    with reporter.task("download", None) as progress:
+
+        def advance(amount: int) -> None:
+            stop.check()
+            progress.advance(amount)
 
         def fetch(row: LockedPackage) -> Path:
-            return store.add_artifact(
+            stop.check()
+            return store.fetch_artifact(
                 row.sha256 or "",
                 lambda path: fetcher.download(
-                    row.url, path, sha256=row.sha256, md5=row.md5, advance=progress.advance
+                    row.url,
+                    path,
+                    sha256=row.sha256,
+                    md5=row.md5,
+                    with_md5=False,
+                    resume=True,
+                    advance=advance,
                 ),
             )
 
-        futures = [pool.submit(fetch, row) for row in missing.values()]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        in_parallel([partial(fetch, row) for row in missing.values()], _AT_ONCE, stop.event.set)

@@ -6,20 +6,23 @@ A ``file:`` URL is read from disk, so that a channel or an index in a directory 
 
 from __future__ import annotations
 
-import hashlib
+import re
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 import envforge
+from envforge.edges.partial import Downloaded, Sink, open_partial
+from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 from envforge.model.urls import redacted
 
@@ -27,19 +30,25 @@ __all__ = ["Downloaded", "Fetcher", "NotFoundError", "local_path"]
 
 _CHUNK = 1 << 18
 _RETRIED = (429, 500, 502, 503, 504)
+_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+|\*)")
+_PAUSE = 0.3  # seconds before going on where a connection broke off; doubled each time
 
 
 class NotFoundError(CouldNotError):
     """The server, or the disk, has no such file."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Downloaded:
-    """What arrived: hashes in lower-case hex, size in bytes."""
+class _BrokenOffError(CouldNotError):
+    """The body of an answer ended before its end: asking for the rest may help."""
 
-    sha256: str
-    md5: str
-    size: int
+
+@dataclass(frozen=True, kw_only=True)
+class _Body:
+    """A file's bytes from ``start`` to its end; ``encoded`` if the server says that they stand for others."""
+
+    start: int
+    chunks: Iterator[bytes]
+    encoded: bool = False
 
 
 def local_path(url: str) -> Path | None:
@@ -53,18 +62,20 @@ class Fetcher:
 
     :param offline: refuse everything that would need a socket.
     :param timeout: seconds without a byte after which a server counts as dead.
-    :param retries: how often a request is tried again after 429, 5xx or a lost connection.
+    :param retries: how often a request is tried again after 429, 5xx or a lost connection; a download that
+        got on before the connection was lost has as many tries again.
     """
 
     def __init__(self, *, offline: bool = False, timeout: float = 60, retries: int = 3) -> None:
         self.offline = offline
         self.timeout = timeout
+        self._retries = retries
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
         # Bytes as they lie on the server: a hash is over those, whatever Content-Encoding would undo.
         self._session.headers["Accept-Encoding"] = "identity"
         policy = Retry(total=retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
-        adapter = HTTPAdapter(max_retries=policy, pool_maxsize=16)
+        adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -75,32 +86,86 @@ class Fetcher:
         *,
         sha256: str | None,
         md5: str | None = None,
+        with_md5: bool = True,
+        resume: bool = False,
         advance: Callable[[int], None] = lambda _: None,
     ) -> Downloaded:
-        """Write what ``url`` holds to the new file ``destination``, hashing it on the way.
-
-        Nothing is left at ``destination`` on failure.
+        """Write what ``url`` holds to the file ``destination``, hashing it on the way.
 
         :param sha256: what the content must hash to; ``None`` only where nobody knows it yet.
-        :param advance: told the number of bytes as they arrive.
+        :param with_md5: whether the md5 is of interest if there is none to hold it against.
+        :param resume: ``destination`` may be there and hold how the file begins: then the rest is asked for,
+            and if the sha256 shows that this was of something else, all of it, once.  What came is left
+            there if the connection breaks off, the disk is full, or ``advance`` raises.  Without, it must
+            not exist, and nothing is left at it on failure.
+        :param advance: told the number of bytes as they are there; a negative one when some are given up.
         :raises NotFoundError: if there is no such file.
         :raises CouldNotError: for every other failure: connection, status, half a file, a wrong hash.
         """
+        resume = resume and sha256 is not None
+        keep = resume
         try:
-            with destination.open("xb") as out:
-                got = self._copy(url, out, advance)
+            with open_partial(destination) if resume else destination.open("x+b") as file:
+                sink = Sink(file, advance, with_md5=with_md5 or md5 is not None)
+                got = self._fill(sink, url, sha256)
+            keep = False
             self._check(url, got, sha256, md5)
         except FileExistsError:
             raise
         except OSError as error:
-            destination.unlink(missing_ok=True)
+            _clear(destination, keep=keep)
             raise CouldNotError(
-                f"cannot write {destination}: {error.strerror or error}", at=str(destination)
+                f"cannot write {destination}: {error.strerror or error}",
+                at=str(destination),
+                do="make room on that disk, then the same command again"
+                if is_full(error)
+                else "check who may write there",
             ) from error
         except BaseException:
-            destination.unlink(missing_ok=True)
+            _clear(destination, keep=keep)
             raise
         return got
+
+    def _fill(self, sink: Sink, url: str, sha256: str | None) -> Downloaded:
+        """Bring what ``sink`` lacks, or all if what it holds proves to be something else."""
+        got = sink.downloaded()
+        if sink.size and got.sha256 == sha256:  # only its last name was missing
+            return got
+        got = self._bring(sink, url, pieces=sha256 is not None)
+        if sha256 is not None and got.sha256 != sha256 and sink.pieced:
+            sink.restart()
+            got = self._bring(sink, url, pieces=True)
+        if sha256 is not None and got.sha256 != sha256 and sink.encoded:
+            # A hash is over the bytes as they lie on the server.  This one seems to pack whatever it sends.
+            sink.restart()
+            got = self._bring(sink, url, pieces=False, decode=True)
+        return got
+
+    def _bring(self, sink: Sink, url: str, *, pieces: bool, decode: bool = False) -> Downloaded:
+        """Ask for what ``sink`` lacks until all is there, or nothing more comes.
+
+        :param pieces: whether what came of one answer may be completed from another.
+        """
+        failures, furthest = 0, sink.size
+        while True:
+            try:
+                with self._opened(url, sink.size if pieces else 0, decode=decode) as body:
+                    if body.start != sink.size:
+                        sink.restart()
+                    sink.pieced = sink.pieced or body.start > 0
+                    sink.encoded = body.encoded
+                    for chunk in body.chunks:
+                        sink.write(chunk)
+                return sink.downloaded()
+            except _BrokenOffError:
+                if sink.size > furthest + _CHUNK:
+                    failures, furthest = 0, sink.size
+                failures += 1
+                if failures > self._retries:
+                    if not pieces:
+                        sink.restart()
+                    raise
+                time.sleep(_PAUSE * 2 ** (failures - 1))
 
     def read(self, url: str, *, limit: int) -> bytes:
         """The content of a small file, at most ``limit`` bytes.
@@ -108,12 +173,20 @@ class Fetcher:
         :raises NotFoundError: if there is no such file.
         :raises CouldNotError: for every other failure, and for more than ``limit`` bytes.
         """
-        content = bytearray()
-        for chunk in self._chunks(url):
-            content += chunk
-            if len(content) > limit:
-                raise CouldNotError(f"more than {limit} bytes", at=redacted(url))
-        return bytes(content)
+        for attempt in range(self._retries + 1):
+            content = bytearray()
+            try:
+                with self._opened(url, 0, decode=True) as body:
+                    for chunk in body.chunks:
+                        content += chunk
+                        if len(content) > limit:
+                            raise CouldNotError(f"more than {limit} bytes", at=redacted(url))
+                return bytes(content)
+            except _BrokenOffError:
+                if attempt == self._retries:
+                    raise
+                time.sleep(_PAUSE * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     def reachable(self, url: str, *, timeout: float = 3) -> bool:
         """Whether a server answers at ``url`` at all within ``timeout`` seconds."""
@@ -125,16 +198,6 @@ class Fetcher:
         except requests.RequestException:
             return False
 
-    def _copy(self, url: str, out: BinaryIO, advance: Callable[[int], None]) -> Downloaded:
-        sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-        for chunk in self._chunks(url):
-            out.write(chunk)
-            sha256.update(chunk)
-            md5.update(chunk)
-            size += len(chunk)
-            advance(len(chunk))
-        return Downloaded(sha256=sha256.hexdigest(), md5=md5.hexdigest(), size=size)
-
     @staticmethod
     def _check(url: str, got: Downloaded, sha256: str | None, md5: str | None) -> None:
         for kind, want, have in (("sha256", sha256, got.sha256), ("md5", md5, got.md5)):
@@ -145,31 +208,57 @@ class Fetcher:
                     do="try again; if it stays so, the file was replaced on the server: envforge lock -U",
                 )
 
-    def _chunks(self, url: str) -> Iterator[bytes]:
+    @contextmanager
+    def _opened(self, url: str, start: int, *, decode: bool) -> Iterator[_Body]:
+        """What ``url`` holds, from ``start`` on if the server can do that; else all of it.
+
+        :param decode: undo the Content-Encoding, if there is one.
+        """
         path = local_path(url)
-        return self._disk_chunks(path) if path is not None else self._network_chunks(url)
-
-    @staticmethod
-    def _disk_chunks(path: Path) -> Iterator[bytes]:
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFoundError("no such file", at=str(path)) from error
-        except OSError as error:
-            raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
-
-    def _network_chunks(self, url: str) -> Iterator[bytes]:
+        if path is not None:
+            yield _Body(start=start, chunks=_disk_chunks(path, start))
+            return
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
         try:
-            answer = self._session.get(url, stream=True, timeout=self.timeout)
-            with closing(answer):
+            with closing(self._get(url, start)) as answer:
                 _check_status(answer, url)
-                yield from _whole_body(answer, url)
+                came = start if answer.status_code == 206 else 0
+                encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+                chunks = _whole_body(answer, url, came, decode=decode)
+                yield _Body(start=came, chunks=chunks, encoded=encoded)
         except requests.RequestException as error:
             raise _translated(error, url) from error
+
+    def _get(self, url: str, start: int) -> requests.Response:
+        if start:
+            asked = {"Range": f"bytes={start}-"}
+            answer = self._session.get(url, stream=True, timeout=self.timeout, headers=asked)
+            fits = answer.status_code == 206 and _range(answer)[0] == start
+            if fits or answer.status_code in (200, 404, 410):
+                return answer
+            # Past the end, another part, several parts, or a server that thinks ranges are an attack.
+            answer.close()
+        return self._session.get(url, stream=True, timeout=self.timeout)
+
+
+def _clear(destination: Path, *, keep: bool) -> None:
+    """Remove what a failed download left, unless it is the beginning of what was wanted."""
+    with suppress(OSError):
+        if not keep or destination.lstat().st_size == 0:
+            destination.unlink()
+
+
+def _disk_chunks(path: Path, start: int) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError("no such file", at=str(path)) from error
+    except OSError as error:
+        raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
 
 
 def _check_status(answer: requests.Response, url: str) -> None:
@@ -186,16 +275,40 @@ def _check_status(answer: requests.Response, url: str) -> None:
     raise CouldNotError(what, at=redacted(url), do="try again later")
 
 
-def _whole_body(answer: requests.Response, url: str) -> Iterator[bytes]:
-    announced = answer.headers.get("Content-Length")
-    came = 0
-    for chunk in answer.iter_content(_CHUNK):
-        came += len(chunk)
-        yield chunk
-    if announced is not None and announced.isdigit() and came != int(announced):
-        raise CouldNotError(
-            f"half a file: {came} of {announced} bytes came", at=redacted(url), do="try again"
+def _range(answer: requests.Response) -> tuple[int | None, int | None]:
+    """Where a part begins, and the size of the whole, as far as the server says."""
+    match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    if match is None:
+        return None, None
+    return int(match["start"]), None if match["size"] == "*" else int(match["size"])
+
+
+def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool) -> Iterator[bytes]:
+    """The bytes of an answer, whose first is the file's byte ``start``, to the end of the file."""
+    announced = answer.headers.get("Content-Length", "")
+    expected = int(announced) + start if announced.isdigit() else None
+    if answer.status_code == 206:
+        expected = _range(answer)[1] or expected
+    came = start
+    try:
+        for chunk in answer.raw.stream(_CHUNK, decode_content=decode):
+            came += len(chunk)
+            yield chunk
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _broken_off(error, url) from error
+    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+    if expected is not None and came != expected and not (decode and encoded):
+        raise _BrokenOffError(
+            f"half a file: {came} of {expected} bytes came", at=redacted(url), do="try again"
         )
+
+
+def _broken_off(error: Exception, url: str) -> CouldNotError:
+    host, at = urlsplit(url).hostname, redacted(url)
+    what = f"{host} sent half a file: the connection broke off"
+    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+        what = f"{host} did not answer in time"
+    return _BrokenOffError(what, at=at, do="try again", story=str(error))
 
 
 def _translated(error: requests.RequestException, url: str) -> CouldNotError:
@@ -209,10 +322,6 @@ def _translated(error: requests.RequestException, url: str) -> CouldNotError:
         )
     if isinstance(error, requests.exceptions.ProxyError):
         return CouldNotError(f"the proxy for {host} refused", at=at, do="check https_proxy", story=str(error))
-    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in str(error):
-        return CouldNotError(
-            f"{host} sent half a file: the connection broke off", at=at, do="try again", story=str(error)
-        )
     if isinstance(error, requests.exceptions.Timeout):
         return CouldNotError(f"{host} did not answer in time", at=at, do="try again", story=str(error))
     if isinstance(error, requests.exceptions.ConnectionError):

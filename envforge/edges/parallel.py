@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-__all__ = ["in_parallel"]
+from envforge.errors import CouldNotError
+
+__all__ = ["Stop", "in_parallel"]
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Tells the pieces that run to end."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """To be called again and again by a long piece.
+
+        :raises CouldNotError: if it is to end.
+        """
+        if self.event.is_set():
+            raise CouldNotError("stopped, because another download failed")
 
 
 def in_parallel(

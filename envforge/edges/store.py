@@ -6,6 +6,7 @@
     STORE/trees/ab/ab12…/             a package as unpacked
     STORE/bytecode/KEY/ab/ab12…/      what the Python KEY made of the package's sources
     STORE/tmp/                        what is being written; everything lands by rename
+    STORE/tmp/part-ab12…              how a download began (:mod:`envforge.edges.partial`)
 
 A store may be shared, and layered: the first layer is written to, the others are only read.  There are no
 locks: whoever comes second with the same content finds it there.  It is not believed.  An artifact is hashed
@@ -32,6 +33,7 @@ from envforge.edges.extract import (
     normal_mode,
 )
 from envforge.edges.hashing import file_sha256
+from envforge.edges.partial import claimed, drop_partials
 from envforge.edges.scratch import discard, make_directory, remove_tree, scratch, sweep
 from envforge.edges.wheels import first_altered_wheel_file, read_wheel, unpack_wheel
 from envforge.errors import CouldNotError, EnvforgeError, InputError
@@ -79,6 +81,20 @@ class Store:
         with self.scratch() as directory:
             partial = directory / "artifact"
             write(partial)
+            partial.chmod(0o644)
+            self._make(final.parent)
+            partial.replace(final)
+        return final
+
+    def fetch_artifact(self, sha256: str, fetch: Callable[[Path], object]) -> Path:
+        """Store an artifact that comes from afar: ``fetch`` is given a path, and fills it or goes on with it.
+
+        ``fetch`` checks the hash itself and raises if it is wrong.  What it leaves there then, or when the
+        process is killed, is what the next one is given that is to fetch the same.
+        """
+        final = self.place("artifacts", sha256)
+        with claimed(self._make(self.root / "tmp"), sha256) as partial:
+            fetch(partial)
             partial.chmod(0o644)
             self._make(final.parent)
             partial.replace(final)
@@ -179,6 +195,7 @@ class Store:
         """Remove what killed runs have left."""
         for directory in (self.root, self.root / "tmp"):
             sweep(directory)
+        drop_partials(self.root / "tmp", lambda sha256: self.artifact(sha256) is None)
 
     def find(self, kind: str, sha256: str) -> Path | None:
         """Where a layer has the artifact or the tree, unchecked; ``None`` if none does."""

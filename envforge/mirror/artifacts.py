@@ -7,14 +7,15 @@ import hashlib
 import os
 import shutil
 import stat
-import threading
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from envforge.edges.fetch import Downloaded, Fetcher
-from envforge.edges.parallel import in_parallel
+from envforge.edges.parallel import Stop, in_parallel
+from envforge.edges.partial import drop_partials
 from envforge.edges.store import make_directory
 from envforge.errors import CouldNotError, InputError
 from envforge.layout.plan import Artifact, Plan, expanded
@@ -42,17 +43,6 @@ class Work:
     fetcher: Fetcher
     jobs: int
     reporter: Reporter
-
-
-@dataclass
-class _Stop:
-    """Tells the running downloads to end."""
-
-    event: threading.Event = field(default_factory=threading.Event)
-
-    def check(self) -> None:
-        if self.event.is_set():
-            raise CouldNotError("stopped, because another download failed")
 
 
 def examine(directory: Path, plan: Plan, *, jobs: int, reporter: Reporter) -> Held:
@@ -102,33 +92,45 @@ def _matching(path: Path, artifact: Artifact) -> Downloaded | None:
 def fetch_missing(
     work: Work, plan: Plan, missing: Sequence[Artifact], known: Mapping[str, Collection[str]]
 ) -> tuple[dict[str, Downloaded], dict[str, Downloaded]]:
-    """Put every missing artifact in its place, each by one rename.
+    """Put every missing artifact in its place, each by one rename; halves of others are removed.
 
     :param known: paths at which the mirror has a file so far, by sha256: a channel's directory may have
         got another name.
     :returns: what was downloaded and what was found elsewhere in the mirror, by path.
     """
-    stop = _Stop()
+    stop = Stop()
     sources = {a.path: _source(a, plan) for a in missing}  # a variable that is not set: before any download
+    alike: dict[str, list[Artifact]] = defaultdict(list)  # one file may have to lie at several places
+    for artifact in missing:
+        alike[artifact.sha256].append(artifact)
+    drop_partials(work.scratch, alike.__contains__)
     with work.reporter.task("downloading", None) as progress:
 
         def advance(amount: int) -> None:
             stop.check()
             progress.advance(amount)
 
-        def get(number: int, artifact: Artifact) -> tuple[bool, Downloaded]:
+        def get(artifact: Artifact, beside: Sequence[Artifact]) -> tuple[bool, Downloaded]:
             stop.check()
-            target = work.scratch / f"{number:06d}"
-            candidates = (work.directory / path for path in known.get(artifact.sha256, ()))
-            found = _from_elsewhere(candidates, target, artifact)
-            got = found or work.fetcher.download(
-                sources[artifact.path], target, sha256=artifact.sha256, md5=artifact.md5, advance=advance
-            )
+            target = work.scratch / f"copy-{artifact.sha256}"
+            places = (*known.get(artifact.sha256, ()), *(other.path for other in beside))
+            found = _from_elsewhere((work.directory / path for path in places), target, artifact)
+            if found is None:
+                target = work.scratch / f"part-{artifact.sha256}"
+                got = work.fetcher.download(
+                    sources[artifact.path], target, sha256=artifact.sha256, md5=artifact.md5,
+                    with_md5=False, resume=True, advance=advance,
+                )  # fmt: skip
             place(target, work.directory / artifact.path)
-            return found is None, got
+            return found is None, found or got
 
-        tasks = [partial(get, number, artifact) for number, artifact in enumerate(missing)]
-        got = in_parallel(tasks, work.jobs, stop.event.set)
+        def get_all(artifacts: Sequence[Artifact]) -> list[tuple[bool, Downloaded]]:
+            return [get(artifact, artifacts[:number]) for number, artifact in enumerate(artifacts)]
+
+        tasks = [partial(get_all, artifacts) for artifacts in alike.values()]
+        found = in_parallel(tasks, work.jobs, stop.event.set)
+    missing = [artifact for artifacts in alike.values() for artifact in artifacts]
+    got = [one for some in found for one in some]
     for artifact, (new, _) in zip(missing, got, strict=True):
         work.reporter.detail(f"{'downloaded' if new else 'had elsewhere'} {artifact.path}")
     downloaded = {a.path: hashes for a, (new, hashes) in zip(missing, got, strict=True) if new}

@@ -45,9 +45,9 @@ class MirrorOptions:
 class MirrorResult:
     """What was done.
 
-    ``downloaded`` and ``kept`` count artifacts, ``bytes`` are those that were downloaded (a lockfile has no
-    sizes, so a dry run says 0), ``altered`` are the paths that were fetched again because they held something
-    else, ``missing`` what a dry run would fetch.
+    ``downloaded`` and ``kept`` count artifacts, ``bytes`` are those that were downloaded now (a lockfile has
+    no sizes, so a dry run says 0), ``altered`` are the paths that were fetched again because they held
+    something else, ``missing`` what a dry run would fetch.
     ``digest`` is the sha256 of ``manifest.json``, empty where there is none.
     """
 
@@ -110,7 +110,7 @@ def mirror(
             directory=directory,
             downloaded=len(downloaded),
             kept=len(held.right) + len(elsewhere),
-            bytes=sum(file.size for file in downloaded.values()),
+            bytes=sum(file.size - file.resumed for file in downloaded.values()),
             removed=removed,
             locks=manifest.locks,
             digest=hashlib.sha256(text).hexdigest(),

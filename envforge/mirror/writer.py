@@ -1,8 +1,8 @@
 """One writer at a time, on every file system.
 
 The lock is a file that is created exclusively, because that works on NFS, too, where ``flock`` may not.
-It lies in ``DIR/.envforge-mirror/``, which also takes what is being written, and which marks a mirror
-that is not finished.
+It lies in ``DIR/.envforge-mirror/``, which also takes what is being written and keeps what came of
+a download that broke off, and which marks a mirror that is not finished.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ _VANISHING = 2.0  # seconds for which another writer may keep removing the direc
 
 @contextmanager
 def sole_writer(directory: Path, *, reporter: Reporter, wait: float) -> Iterator[Path]:
-    """Be the only one who writes to the mirror; yields an empty directory for temporary files.
+    """Be the only one who writes to the mirror; yields a directory for temporary files.
+
+    All that is in it are halves of downloads (:mod:`envforge.edges.partial`), and those stay.
 
     :param wait: for how many seconds to wait for another writer.
     :raises BusyError: if it is not done by then.
@@ -179,7 +181,7 @@ def _take_away(lock: Path, owner: _Owner | None) -> None:
 def _sweep(marker: Path, lock: Path) -> None:
     with contextlib.suppress(OSError):
         for path in marker.iterdir():
-            if path != lock:
+            if path != lock and not path.name.startswith("part-"):
                 path.unlink(missing_ok=True)
 
 

@@ -165,9 +165,9 @@ class _Getter:
             return found
         by_index = row.manager == "pip" and self._pinned
         url = find_wheel(row, self._indexes, self._fetcher) if by_index else row.url
-        return self._store.add_artifact(
+        return self._store.fetch_artifact(
             row.sha256 or "",
             lambda path: self._fetcher.download(
-                url, path, sha256=row.sha256, md5=row.md5, advance=self._advance
+                url, path, sha256=row.sha256, md5=row.md5, with_md5=False, resume=True, advance=self._advance
             ),
         )

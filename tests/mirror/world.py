@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import gzip
 import hashlib
 import io
 import json
@@ -248,10 +249,18 @@ def tree(directory: Path) -> dict[str, tuple[int, bytes]]:
 
 @dataclass
 class Faults:
-    """What a server does wrong, by the end of the path; and what it was asked for."""
+    """What a server does wrong, by the end of the path; and what it was asked for.
+
+    ``ranges`` is what it makes of a Range header: it may be ``ignored``, ``honoured``, answered with
+    ``another`` part, with ``several``, a ``short`` one, an ``odd`` header, or a status.  ``cuts`` are after
+    how many bytes the next answers break off.
+    """
 
     by_suffix: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    ranges: str = "ignored"
+    cuts: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     stalled: threading.Event = field(default_factory=threading.Event)
 
@@ -267,13 +276,54 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.faults.requests.append(self.path)
+        self.faults.headers.append(dict(self.headers))
         fault = self.faults.of(self.path)
-        if fault is None:
+        if fault is None and (self.faults.cuts or self.faults.ranges != "ignored"):
+            self._part(Path(self.translate_path(self.path)).read_bytes())
+        elif fault is None:
             super().do_GET()
+        elif fault.startswith("http"):
+            self.send_response(302)
+            self.send_header("Location", fault + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif fault.startswith("gzip"):
+            self._gzip(Path(self.translate_path(self.path)).read_bytes(), pack=fault == "gzip")
         elif fault.isdigit():
             self.send_error(int(fault))
         else:
             self._half(wait=fault == "stall")
+
+    def _part(self, content: bytes) -> None:
+        kind, asked = self.faults.ranges, self.headers.get("Range")
+        if asked is None or kind == "ignored":
+            self._send(200, content)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if kind.isdigit() or (kind == "honoured" and start >= len(content)):
+            self.send_error(int(kind) if kind.isdigit() else 416)
+            return
+        start = start - 7 if kind == "another" else start
+        end = start + (len(content) - start + 1) // 2 if kind == "short" else len(content)
+        headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"}
+        if kind == "several":
+            headers = {"Content-Type": "multipart/byteranges; boundary=x"}
+        elif kind == "odd":
+            headers = {"Content-Range": "bytes */*"}
+        self._send(206, content[start:end], headers)
+
+    def _send(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        cut = self.faults.cuts.pop(0) if self.faults.cuts else len(content)
+        self.wfile.write(content[:cut])
+        self.close_connection = True
+
+    def _gzip(self, content: bytes, *, pack: bool) -> None:
+        self._send(200, gzip.compress(content) if pack else content, {"Content-Encoding": "gzip"})
 
     def _half(self, *, wait: bool) -> None:
         content = Path(self.translate_path(self.path)).read_bytes()
