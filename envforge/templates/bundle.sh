@@ -17,7 +17,8 @@ version=@VERSION@ platform=@PLATFORM@ name=@NAME@ lock=@LOCK@ glibc=@GLIBC@
 kib=@KIB@ files=@FILES@ runtime=@RUNTIME@ runtime_at=@RUNTIME_AT@ runtime_size=@RUNTIME_SIZE@
 manifest=@MANIFEST@ manifest_at=@MANIFEST_AT@ manifest_size=@MANIFEST_SIZE@
 damaged() { fail 2 "the bundle is damaged or incomplete: $1" "$file" "sha256sum -c $shown.sha256   # and carry it again"; }
-part() { dd if="$file" bs=512 skip=$(($1 / 512)) count=$((($2 + 511) / 512)) 2>/dev/null | head -c "$2"; }
+part() { bs=512; [ $(($1 % 16896)) -ne 0 ] || bs=16896  # where the runtime begins, after header and member's head: larger reads
+    dd if="$file" bs="$bs" skip=$(($1 / bs)) count=$((($2 + bs - 1) / bs)) 2>/dev/null | head -c "$2"; }
 check() { sum=$(part "$3" "$4" | sha256sum); [ "${sum%% *}" = "$2" ] || damaged "$1 is not what was bundled"; }
 quoted() { case $1 in *[!A-Za-z0-9_./+@%,=-]*) printf "'%s'" "$1" ;; *) printf %s "$1" ;; esac; }
 # What is free stands last but one before the percent sign. Where the total is 0 or no number, nobody knows.
@@ -42,21 +43,20 @@ for word do  # each goes round once: off the front, and on to the end unless it 
             "the rest:    sh $shown COMMAND --help   # as envforge itself; --scratch DIR, first of all: what to work in"; exit 0 ;;
         --json | --quiet | --dry-run) quiet=yes ;; --store*) store=$full ;; --ignore-check*) force=yes ;; -*) ;;
         *) [ -n "$mode" ] || { mode=$word; continue; } ;; esac; mode=${mode:-install} ;;
-    *) case $word in -*) ;; *) plain=yes ;; esac ;; esac
-    set -- "$@" "$word"; done
+    *) case $word in -*) ;; *) plain=yes ;; esac ;; esac; set -- "$@" "$word"; done
 here=$(uname -s)-$(uname -m); case $here in Linux-x86_64) here=linux-64 ;; Linux-aarch64) here=linux-aarch64 ;; esac
-[ "$here" = "$platform" ] || fail 2 "the bundle is for $platform, and this node is $here" "$file" "envforge bundle -p PLATFORM   # on the laptop: linux-64, linux-aarch64"
+[ "$here" = "$platform" ] || fail 2 "the bundle is for $platform, and this node is $here" "$file" "envforge bundle -p PLATFORM"
 have=$(libc 2>/dev/null </dev/null | head -n 1); case $have in *' version '*) have=${have##* version } ;; *) have=${have##* } ;; esac
 case $glibc:$have$force in 2.*:2.*yes) ;; 2.*:2.[0-9]*) have=${have#2.} have=${have%%[!0-9]*}; [ "$have" -ge "${glibc#2.}" ] ||
     fail 2 "the bundle needs glibc $glibc, and this node has 2.$have" "$file" "envforge lock --glibc 2.$have   # on the laptop" ;; esac
 mode=${mode:-install}; case $mode in install | extract | stage) plain='' ;; verify | list | sbom) ;; *) plain=yes ;; esac
-[ -n "$plain" ] || set -- "$file" "$@"; case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
+[ -n "$plain" ] || set -- "$file" "$@"
+case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
 while case $prefix in ?*/ | ?*/.) ;; *) false ;; esac; do prefix=${prefix%/*}; done
 base=$prefix.generations own=$prefix/.envforge/bin/envforge hint="name a --prefix where you may write and start programs"
 [ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; }
 [ -L "$prefix" ] || [ ! -e "$prefix" ] || fail 2 "what is at the prefix was not made by envforge" "$prefix" "name another --prefix"
-base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac
-near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
+base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac; near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
 [ "$mode$quiet" != install ] || echo "envforge: $name needs $kib KiB and $files files" >&2
 if [ -n "$prefix" ] && [ -z "$force$store$scratch" ] && [ "$base" != "$near" ]; then  # else less is needed: envforge looks closer
     room=$(free -Pk "$near") nodes=$(free -Pi "$near"); [ "${room:-$kib}" -ge "$kib" ] && [ "${nodes:-$files}" -ge "$files" ] ||

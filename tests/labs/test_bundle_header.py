@@ -153,4 +153,4 @@ def test_many_bits_of_the_header_that_fell_over(shell: str) -> None:
     chosen = random.Random(f"{shell} {os.environ.get('ENVFORGE_LAB_SEED', '1')}")
     positions = range(HEADER_SIZE) if deep else chosen.sample(range(7700), 500)
     with open_directory() as place:
-        flipped(Node(place, SHELLS[shell]), iter(positions))
+        flipped(Node(place, SHELLS[shell]), positions)
