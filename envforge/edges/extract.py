@@ -207,7 +207,9 @@ def package_paths(tree: Path, filename: str) -> list[dict[str, Any]]:
 def _old_list(tree: Path, filename: str) -> list[str]:
     try:
         text = (tree / "info" / "files").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise _disk(error, tree / "info" / "files") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"{filename}: info/files cannot be read", at=filename, do=_ASK) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
@@ -260,13 +262,22 @@ def entry_points(tree: Path, filename: str) -> tuple[str, ...]:
     return tuple(commands)
 
 
+def _disk(error: OSError, path: Path) -> CouldNotError:
+    """A file of the store that the disk does not give: the package is not to blame."""
+    return CouldNotError(
+        f"cannot read: {error.strerror or error}", at=str(path), do="check the disk, and who may read it"
+    )
+
+
 def _read_json(path: Path, filename: str) -> dict[str, Any]:
     place = f"{filename}: {path.parent.name}/{path.name}"
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{filename} has no {path.parent.name}/{path.name}", at=filename, do=_ASK) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise _disk(error, path) from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name} cannot be read", at=place, do=_ASK, story=str(error)) from error
     if not isinstance(value, dict):
         raise InputError(f"{path.name} is no mapping", at=place, do=_ASK)
