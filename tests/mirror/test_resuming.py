@@ -389,15 +389,20 @@ def started(*argv: object) -> subprocess.Popen[str]:
     )
 
 
-def killed_in_the_middle(faults: Faults, watched: Path, argv: Sequence[object]) -> None:
-    """Run a program until half a file has come, and kill it."""
+def ended_in_the_middle(
+    faults: Faults, watched: Path, argv: Sequence[object], how: signal.Signals = signal.SIGKILL
+) -> None:
+    """Run a program until half a file has come, and send it a signal."""
     with started(*argv) as child:
         assert faults.stalled.wait(30), child.communicate()
         until = time.monotonic() + 20
         while not any(path.stat().st_size for path in watched.glob("**/part-*")):
             assert time.monotonic() < until
             time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
+        child.send_signal(how)
+        if how == signal.SIGINT:
+            time.sleep(0.1)
+            faults.gate.set()
         child.communicate(timeout=20)
     faults.by_suffix.clear()
     faults.gate.set()
@@ -409,14 +414,17 @@ def begins(faults: Faults) -> int:
     return int((asked or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
 
 
-def test_a_killed_process_is_continued_from_where_it_was(world: tuple[Site, Faults], tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_process_that_was_ended_is_continued_from_where_it_was(
+    world: tuple[Site, Faults], tmp_path: Path, how: signal.Signals
+) -> None:
     site, faults = world
     content = random.Random(1).randbytes(3_000_000)
     row = site.pip("big", "big-1.0-py3-none-any.whl", content)
     (tmp_path / "conda-lock.yml").write_bytes(input_of(lock(row)).content)
     faults.ranges, faults.by_suffix["whl"] = "honoured", "stall"
     argv = ["-c", FETCH, tmp_path / "conda-lock.yml", tmp_path / "store"]
-    killed_in_the_middle(faults, tmp_path / "store", argv)
+    ended_in_the_middle(faults, tmp_path / "store", argv, how)
     store = Store(tmp_path / "store")
     store.clean()
     into(store, row)
@@ -462,7 +470,7 @@ def test_a_killed_command_goes_on(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
         patch.setenv("ENVFORGE_CACHE", str(cache))
-        killed_in_the_middle(faults, tmp_path, argv_of_child)
+        ended_in_the_middle(faults, tmp_path, argv_of_child)
         done = started(*argv_of_child)
         out, _ = done.communicate(timeout=60)
     assert done.returncode == 0, out
