@@ -178,7 +178,7 @@ def _no_wheel(
     return UnsatisfiableError(
         f"no wheel of {asked} fits {request.assumed}",
         at=_at((name,), wanted),
-        do=f"take {name} from conda: write it outside pip:",
+        do=f"take {name} from conda: write it outside pip:; or build it: envforge lock --no-binary {name}",
         story=story,
     )
 
