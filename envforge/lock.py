@@ -121,6 +121,9 @@ def lock(
     job = _Job(spec, channels, indexes, options, previous, cache, fetcher, reporter, base, place or base)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
+    rows = {canonical_name(row.name) for part in parts for row in part.rows}
+    for name in sorted({*options.no_binary, *spec.no_binary} - rows):
+        reporter.note(f"nothing needs {name}, which --no-binary names")
     custom = {"envforge.settings": _settings(options)}
     if spec.name:
         custom["envforge.name"] = spec.name

@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -18,8 +21,13 @@ import yaml
 from envforge.demo.channel import DemoChannel
 from envforge.demo.index import DemoIndex
 from envforge.edges.fetch import Fetcher
+from envforge.edges.machine import glibc_version
+from envforge.errors import UnsatisfiableError
 from envforge.formats import conda_lock
+from envforge.formats.elf import read_elf
 from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.model.platforms import Target, VirtualPackage, default_target
+from envforge.resolvers.building import check_fits
 from tests.conftest import GLIBC, Ended, Journey, Shell, specification
 
 BACKEND = """\
@@ -189,7 +197,8 @@ def test_a_project_is_built_from_the_specification(
         "my_tools.py",
         "pyproject.toml",
     ]
-    assert str(tmp_path) not in text["metadata"]["custom_metadata"][f"envforge.built.{platform}.my-tools"]
+    said = json.loads(text["metadata"]["custom_metadata"][f"envforge.built.{platform}.my-tools"])
+    assert said["source"] == "mine"
     envforge("lock", "--check", *GLIBC)
     before = lockfile.read_bytes()
     envforge("lock", *GLIBC)
@@ -260,11 +269,15 @@ def test_where_conda_has_what_cannot_be_built_it_is_named(
     path = write_spec(envforge, channel, platform, own_index, "greet")
     path.write_text(path.read_text().replace("  - greet\n", "", 1))
     refused = envforge("lock", *GLIBC, "--no-binary", "greet", status=3)
-    refused.assert_error(3, "the build of greet 1.0 failed: no", "take it from conda", "greet")
+    refused.assert_error(
+        3, "the build of greet 1.0 failed: no", "take it from conda, whose channels have greet"
+    )
 
 
 @pytest.mark.parametrize("name", [":all:", ":none:", "a/b", "--upgrade"])
-def test_every_package_that_may_be_built_has_to_be_named(envforge: Shell, journey: Journey, name: str) -> None:
+def test_every_package_that_may_be_built_has_to_be_named(
+    envforge: Shell, journey: Journey, name: str
+) -> None:
     refused = envforge("lock", journey.spec, f"--no-binary={name}", status=2)
     refused.assert_error(2, f"--no-binary {name} names no package", "name each package")
 
@@ -281,7 +294,10 @@ def test_what_is_no_project_is_refused(
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda text: text.replace('"wheel":"my_tools', '"wheel":"../my_tools'), "is not the name of a wheel"),
+        (
+            lambda text: text.replace('"wheel":"my_tools', '"wheel":"../my_tools'),
+            "is not the name of a wheel",
+        ),
         (lambda text: text.replace('"epoch":', '"epoch":-'), "is no time"),
         (lambda text: text.replace('"source":"mine"', '"source":["mine"]'), "where str is needed"),
         (lambda text: text.replace("my-tools: '{", "other: '{"), "it is about my-tools"),
@@ -346,6 +362,62 @@ def test_hostile_sdists_write_nothing_outside(
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="platform wheels are built on Linux only")
+def test_a_wheel_with_compiled_code_fits_where_its_libraries_are(platform: str, tmp_path: Path) -> None:
+    here = glibc_version() or "2.36"
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}.1"
+    tag = "cp{0}{1}-cp{0}{1}-linux_{2}".format(*sys.version_info[:2], os.uname().machine)
+
+    def made(name: str, content: Path) -> Path:
+        path = tmp_path / name / f"mine-1.0-{tag}.whl"
+        path.parent.mkdir()
+        with zipfile.ZipFile(path, "w") as wheel:
+            wheel.write(content, "mine.so")
+            wheel.writestr("mine-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+        return path
+
+    def target(where: str, glibc: str) -> Target:
+        return default_target(where).with_packages((VirtualPackage(name="__glibc", version=glibc),))
+
+    folder = Path(sysconfig.get_config_var("DESTSHARED"))
+    own, foreign = (
+        made("own", next(folder.glob("array.*.so"))),
+        made("foreign", next(folder.glob("_ctypes.*.so"))),
+    )
+    check_fits(own, target(platform, here), python)
+    other = "linux-aarch64" if platform == "linux-64" else "linux-64"
+    with pytest.raises(UnsatisfiableError, match=f"not for {other}"):
+        check_fits(own, target(other, here), python)
+    with pytest.raises(UnsatisfiableError, match=r"it is for .* not for"):
+        check_fits(own, target(platform, here), "3.99.0")
+    with pytest.raises(UnsatisfiableError, match="it is linked to lib"):
+        check_fits(foreign, target(platform, here), python)
+    with Path(shutil.which("sh") or "").open("rb") as file:
+        read = read_elf(file)
+    if read is None or read.glibc <= (2, 17):
+        pytest.skip("there is no program here that needs a newer glibc")
+    newer = made("newer", Path(shutil.which("sh") or ""))
+    check_fits(newer, target(platform, here), python)
+    with pytest.raises(UnsatisfiableError, match=r"it needs 2\.\d+, and the target has 2.17"):
+        check_fits(newer, target(platform, "2.17"), python)
+
+
+def test_a_package_without_an_sdist_cannot_be_built(
+    envforge: Shell, channel: DemoChannel, own_index: Path, platform: str
+) -> None:
+    write_spec(envforge, channel, platform, own_index, "greet-client")
+    refused = envforge("lock", *GLIBC, "--no-binary", "greet-client", status=1)
+    refused.assert_error(1, "no version of greet-client that fits has an sdist", "leave out --no-binary")
+
+
+def test_a_name_that_nothing_needs_is_told(
+    envforge: Shell, channel: DemoChannel, own_index: Path, platform: str
+) -> None:
+    write_spec(envforge, channel, platform, own_index, "greet-client")
+    done = envforge("lock", *GLIBC, "--no-binary", "greet-cleint")
+    assert "note: nothing needs greet-cleint, which --no-binary names" in done.err
+
+
 # -- real backends ---------------------------------------------------------------------------------------
 
 
@@ -407,6 +479,3 @@ def test_a_c_extension_of_setuptools(envforge: Shell, channel: DemoChannel, plat
     assert imports(envforge.cwd / "P", "my_tools") == "hello from C"
     with zipfile.ZipFile(next((envforge.home / "fresh/built").glob("*/*.whl"))) as wheel:
         assert {info.compress_type for info in wheel.infolist()} == {zipfile.ZIP_STORED}
-    other = "linux-aarch64" if platform == "linux-64" else "linux-64"
-    refused = envforge("lock", "-p", other, "-o", "other-lock.yml", "--glibc", "2.28", status=None)
-    assert refused.status in (1, 2), refused  # the demonstration has no Python for it

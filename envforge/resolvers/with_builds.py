@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envforge.errors import EnvforgeError
+from envforge.errors import CouldNotError, EnvforgeError
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.spec import Line
@@ -56,7 +56,7 @@ def resolve_with_builds(request: PypiRequest, ports: Ports, known: Mapping[str, 
     building = _Building(request, ports, known)
     lines = tuple(building.by_name(line) for line in request.requirements)
     request = replace(request, requirements=lines)
-    found = building.sdists(ports.find(request)) if request.no_binary else ()
+    found = building.sdists(building.chosen(request)) if request.no_binary else ()
     rows = ports.resolve(replace(request, no_binary=(), built=found))
     made = {building.ports.builder.path(one).as_uri(): one for one in building.built.values()}
     kept = [
@@ -91,6 +91,16 @@ class _Building:
         self.built[built.name] = built
         return replace(line, text=f"{built.name}{extras} @ {wheel.as_uri()}")
 
+    def chosen(self, request: PypiRequest) -> Sequence[Chosen]:
+        """The sdists to build."""
+        try:
+            return self.ports.find(request)
+        except CouldNotError as error:
+            for name in request.no_binary:
+                if f"the build of {name} " in error.what:
+                    self._name_conda(name, error)
+            raise
+
     def sdists(self, chosen: Sequence[Chosen]) -> tuple[tuple[str, str], ...]:
         """Names, and the URLs of the wheels that were built of their sdists."""
         return tuple((one.name, self._sdist(one).as_uri()) for one in chosen)
@@ -108,11 +118,12 @@ class _Building:
             wheel = self.ports.builder.path(built)
             check_fits(wheel, self.request.target, self.request.python_version)
         except EnvforgeError as error:
-            version = self.ports.offered(one.name)
-            if version is not None:
-                error.do = (
-                    f"take it from conda, whose channels have {one.name} {version}: write it outside pip:"
-                )
+            self._name_conda(one.name, error)
             raise
         self.built[one.name] = built
         return wheel
+
+    def _name_conda(self, name: str, error: EnvforgeError) -> None:
+        version = self.ports.offered(name)
+        if version is not None:
+            error.do = f"take it from conda, whose channels have {name} {version}: write it outside pip:"
