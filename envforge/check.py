@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
+from envforge.model.built import built_wheels
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import Target, default_target
 from envforge.model.spec import EnvironmentSpec, Line
@@ -26,18 +28,23 @@ class Unmet(Exception):
 
 
 def first_unmet(
-    spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], base: Path
+    spec: EnvironmentSpec,
+    lockfile: Lockfile,
+    targets: Sequence[Target],
+    base: Path,
+    place: Path | None = None,
 ) -> Unmet | None:
     """The first requirement of ``spec`` that ``lockfile`` does not satisfy, or ``None``.
 
     :param targets: what the lockfile would be made for now.
-    :param base: the directory that relative channel paths are relative to.
+    :param base: the directory that relative paths of channels and projects are relative to.
+    :param place: the directory that the lockfile lies in, if it is another one.
     """
-    return next(_unmet(spec, lockfile, targets, base), None)
+    return next(_unmet(spec, lockfile, targets, base, place or base), None)
 
 
 def _unmet(
-    spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], base: Path
+    spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], base: Path, place: Path
 ) -> Iterator[Unmet]:
     at = ", ".join(spec.sources) or "the specification"
     declared = {url for name in spec.channels for url in channel_url(name, base)}
@@ -53,6 +60,7 @@ def _unmet(
         if assumed is not None and assumed != target:
             yield Unmet(f"{target.platform} was locked for {assumed}, now it is {target}", at)
         yield from _unmet_conda(spec, lockfile, target)
+        yield from _unmet_projects(spec, lockfile, target, base, place)
         yield from _unmet_pip(spec, lockfile, target)
 
 
@@ -91,10 +99,31 @@ def _matches(match_spec: object, row: LockedPackage) -> bool:
     return plain.matches(record)
 
 
+def _unmet_projects(
+    spec: EnvironmentSpec, lockfile: Lockfile, target: Target, base: Path, place: Path
+) -> Iterator[Unmet]:
+    """Whether what is to be built was built; not, whether a project has changed since."""
+    from envforge.resolvers.building import project_of
+
+    built = {one.name: one for platform, one in built_wheels(lockfile) if platform == target.platform}
+    sources = {one.source for one in built.values()}
+    for line in spec.pip_for(target.platform):
+        project = project_of(line.text)
+        if project and Path(os.path.relpath(base / project[0], place)).as_posix() not in sources:
+            yield Unmet(f"{line.text}: no wheel of that project is locked for {target.platform}", line.at)
+    for row in _rows(lockfile, target, "pip"):
+        if canonical_name(row.name) in spec.no_binary and canonical_name(row.name) not in built:
+            yield Unmet(
+                f"{row.name} is to be built from its sdist, and is locked as a wheel for {target.platform}",
+                "--no-binary",
+            )
+
+
 def _unmet_pip(spec: EnvironmentSpec, lockfile: Lockfile, target: Target) -> Iterator[Unmet]:
+    from envforge.resolvers.building import project_of
     from envforge.resolvers.pypi import marker_environment, parse_requirement
 
-    lines = spec.pip_for(target.platform)
+    lines = [line for line in spec.pip_for(target.platform) if project_of(line.text) is None]
     if not lines:
         return
     versions = _provided(lockfile, target) | {row.name: row.version for row in _rows(lockfile, target, "pip")}

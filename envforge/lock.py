@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
-from envforge.errors import InputError, UnsatisfiableError
-from envforge.formats.conda_lock import CUSTOM_FORMAT
+from envforge.errors import EnvforgeError, InputError, UnsatisfiableError
+from envforge.formats.conda_lock import custom_format
+from envforge.model.built import BuiltWheel, built_key, built_wheels
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.runtime import (
@@ -32,7 +35,9 @@ from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda, pypi
-from envforge.resolvers.provided import Distribution, metadata_of_provided, provided_by
+from envforge.resolvers.building import Builder, Uv
+from envforge.resolvers.provided import Distribution, met_by_conda, metadata_of_provided, provided_by
+from envforge.resolvers.with_builds import Ports, Resolved, resolve_with_builds
 
 __all__ = ["LockOptions", "lock", "settings_of", "targets_for"]
 
@@ -46,6 +51,7 @@ class LockOptions:
 
     ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
     ``upgrade`` names the packages whose locked version is let go, ``upgrade_all`` all of them.
+    ``no_binary`` names projects that are built from their sdist, beside those of the specification.
     """
 
     platforms: tuple[str, ...] = ()
@@ -55,6 +61,7 @@ class LockOptions:
     assumed: tuple[VirtualPackage, ...] = ()
     upgrade_all: bool = False
     upgrade: tuple[str, ...] = ()
+    no_binary: tuple[str, ...] = ()
     exclude_newer: str | None = None
     offline: bool = False
 
@@ -95,11 +102,13 @@ def lock(
     cache: Path,
     fetcher: Fetcher,
     reporter: Reporter,
+    place: Path | None = None,
 ) -> Lockfile:
     """Resolve ``spec`` for every target.
 
     :param previous: the lock that is renewed; its versions are kept where they still fit.
-    :param base: the directory that relative channel paths are relative to.
+    :param base: the directory that relative paths of channels and projects are relative to.
+    :param place: the directory that the lockfile will lie in, if it is another one.
     :param sources: the specification's files as the lockfile should name them.
     :param cache: where repodata and metadata are cached.
     :raises InputError: for a specification that cannot be used.
@@ -109,10 +118,13 @@ def lock(
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
     channels = _channels(spec, options, base)
     indexes = tuple(options.indexes) or spec.indexes
-    job = _Job(spec, channels, indexes, options, previous, cache, fetcher, reporter)
+    job = _Job(spec, channels, indexes, options, previous, cache, fetcher, reporter, base, place or base)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
-    custom = {"envforge.format": str(CUSTOM_FORMAT), "envforge.settings": _settings(options)}
+    rows = {canonical_name(row.name) for part in parts for row in part.rows}
+    for name in sorted({*options.no_binary, *spec.no_binary} - rows):
+        reporter.note(f"nothing needs {name}, which --no-binary names")
+    custom = {"envforge.settings": _settings(options)}
     if spec.name:
         custom["envforge.name"] = spec.name
     for target, part in zip(targets, parts, strict=True):
@@ -121,6 +133,8 @@ def lock(
             custom[f"envforge.provided.{target.platform}"] = part.provided
         if part.runtime:
             custom[runtime_key(target.platform)] = runtime_text(part.runtime)
+        custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
+    custom["envforge.format"] = custom_format(custom)
     return Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
         channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
@@ -152,6 +166,8 @@ def _settings(options: LockOptions) -> str:
         settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
+    if options.no_binary:
+        settings["no-binary"] = sorted(options.no_binary)
     return json.dumps(settings, sort_keys=True)
 
 
@@ -171,13 +187,15 @@ def spec_digest(
     spec: EnvironmentSpec, target: Target, channels: Sequence[str], indexes: Sequence[str]
 ) -> str:
     """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
-    content = {
+    content: dict[str, object] = {
         "channels": [without_secrets(url, tokens=True) for url in channels],
         "conda": sorted(line.text for line in spec.conda_for(target.platform)),
         "pip": sorted(line.text for line in spec.pip_for(target.platform)),
         "indexes": [without_secrets(url, tokens=False) for url in indexes],
         "target": str(target),
     }
+    if spec.no_binary:
+        content["no-binary"] = sorted(spec.no_binary)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -186,6 +204,7 @@ class _Part:
     rows: tuple[LockedPackage, ...]
     provided: str
     runtime: tuple[LockedPackage, ...]
+    built: tuple[BuiltWheel, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,6 +217,19 @@ class _Job:
     cache: Path
     fetcher: Fetcher
     reporter: Reporter
+    base: Path
+    place: Path
+
+    @cached_property
+    def builder(self) -> Builder:
+        """One for all targets: what is pure is built once."""
+        uv = Uv(
+            cache=(self.cache / "uv").absolute(),
+            indexes=self.indexes,
+            exclude_newer=self.options.exclude_newer,
+            offline=self.options.offline,
+        )
+        return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
     @property
     def group(self) -> str:
@@ -214,9 +246,8 @@ class _Job:
         if not self.spec.pip_for(target.platform):
             return _Part(rows=rows, provided="", runtime=runtime)
         found, provided = self._resolve_pip(target, records)
-        wheels = tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
-        met = _met_by_conda(self.spec, target, wheels, provided)
-        return _Part(rows=rows + wheels, provided=met, runtime=runtime)
+        met = met_by_conda(found.requirements, found.rows, provided)
+        return _Part(rows=rows + found.rows, provided=met, runtime=runtime, built=found.built)
 
     def _solve(
         self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
@@ -266,7 +297,7 @@ class _Job:
 
     def _resolve_pip(
         self, target: Target, records: Sequence[conda.CondaRecord]
-    ) -> tuple[tuple[LockedPackage, ...], tuple[Distribution, ...]]:
+    ) -> tuple[Resolved, tuple[Distribution, ...]]:
         lines = self.spec.pip_for(target.platform)
         python = next((record.version for record in records if record.name == "python"), None)
         if python is None:
@@ -284,26 +315,63 @@ class _Job:
         def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
             return replace(one, metadata=metadata_of_provided(by_name[one.name]))
 
-        wheels = pypi.resolve(
-            pypi.PypiRequest(
-                requirements=lines,
-                target=target,
-                python_version=python,
-                provided=tuple(
-                    pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
-                    for d in by_name.values()
-                ),
-                indexes=self.indexes,
-                exclude_newer=self.options.exclude_newer,
-                preferred=tuple((row.name, row.version) for row in self._kept(target.platform, "pip")),
+        request = pypi.PypiRequest(
+            requirements=lines,
+            target=target,
+            python_version=python,
+            provided=tuple(
+                pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
+                for d in by_name.values()
             ),
-            cache=self.cache / "uv",
-            metadata_of=self._metadata,
-            sha256_of=lambda url: pypi.wheel_sha256(self.fetcher, url),
-            offline=self.options.offline,
-            complete=complete,
+            indexes=self.indexes,
+            exclude_newer=self.options.exclude_newer,
+            preferred=tuple((row.name, row.version) for row in self._kept(target.platform, "pip")),
+            no_binary=tuple(sorted({*self.options.no_binary, *self.spec.no_binary})),
         )
-        return wheels, provided
+        return resolve_with_builds(
+            request, self._ports(target, complete), self._known(target.platform)
+        ), provided
+
+    def _ports(
+        self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
+    ) -> Ports:
+        cache, offline = self.cache / "uv", self.options.offline
+
+        def sha256_of(url: str) -> str:
+            return pypi.wheel_sha256(self.fetcher, url)
+
+        def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
+            found = pypi.resolve(
+                request,
+                cache=cache,
+                metadata_of=self._metadata,
+                sha256_of=sha256_of,
+                offline=offline,
+                complete=complete,
+            )
+            return tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
+
+        return Ports(
+            builder=self.builder,
+            find=lambda r: pypi.find_sdists(r, cache=cache, offline=offline, sha256_of=sha256_of),
+            resolve=resolve,
+            offered=lambda name: self._offered(name, target),
+            base=self.base,
+            relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
+        )
+
+    def _offered(self, name: str, target: Target) -> str | None:
+        """The version of the conda package ``name`` that the channels have for ``target``."""
+        with suppress(EnvforgeError):
+            found = self._solve((Line(text=name, at="--no-binary"),), target, ())
+            return next((record.version for record in found if record.name == name), None)
+        return None
+
+    def _known(self, platform: str) -> dict[str, BuiltWheel]:
+        """What the lock that is renewed says was built, where that is kept."""
+        kept = {canonical_name(row.name) for row in self._kept(platform, "pip")}
+        found = built_wheels(self.previous) if self.previous is not None and kept else ()
+        return {built.name: built for place, built in found if place == platform and built.name in kept}
 
     def _metadata(self, url: str, sha256: str) -> str:
         return remembered(
@@ -344,16 +412,3 @@ class _Job:
                 record.url, Path(directory) / "artifact", sha256=record.sha256, md5=record.md5
             )
         return got.sha256, got.md5
-
-
-def _met_by_conda(
-    spec: EnvironmentSpec,
-    target: Target,
-    wheels: Sequence[LockedPackage],
-    provided: Sequence[Distribution],
-) -> str:
-    """``NAME=VERSION@CONDA-NAME`` for each requirement of the PyPI half that a conda package meets."""
-    wanted = {pypi.requirement_name(line) for line in spec.pip_for(target.platform)}
-    wanted |= {canonical_name(name) for row in wheels for name in row.dependencies}
-    met = (f"{d.name}={d.version}@{d.conda.name}" for d in provided if d.name in wanted)
-    return " ".join(sorted(met))

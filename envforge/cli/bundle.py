@@ -177,16 +177,19 @@ def _fetched(
     given: LockfileInput, source: Path, platform: str, console: Console
 ) -> Callable[[LockedPackage], Path]:
     """Have the lockfile's artifacts in a mirror of its own among the caches: what was fetched once stays."""
-    from envforge.edges.fetch import Fetcher
     from envforge.layout.plan import lock_name
     from envforge.mirror import MirrorOptions, mirror
     from envforge.node.sources import MirrorSource
+    from envforge.resolvers.building import BuildingFetcher
     from envforge.settings import cache_directory
 
     place = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:8]
     directory = cache_directory() / "mirrors" / f"{lock_name(given)}-{place}"
     options = MirrorOptions(platforms=(platform,), prune=True)
-    mirror([given], directory, fetcher=Fetcher(), options=options, reporter=console)
+    fetcher = BuildingFetcher(
+        [(given.lockfile, source.absolute().parent)], cache=cache_directory(), reporter=console
+    )
+    mirror([given], directory, fetcher=fetcher, options=options, reporter=console)
     return MirrorSource(directory).artifact
 
 

@@ -12,6 +12,7 @@ import click
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
+from envforge.formats._pip_lines import check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform
 from envforge.model.profile import intersected, parse_profile
@@ -49,6 +50,13 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
     "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
+)
+@click.option(
+    "--no-binary",
+    "no_binary",
+    multiple=True,
+    metavar="PKG",
+    help="Build PKG from its sdist; runs its code here.",
 )
 @click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
 @click.option("--check", is_flag=True, help="Only say whether the lockfile still satisfies the SPEC.")
@@ -109,6 +117,7 @@ def _lock(
         cache=cache_directory(),
         fetcher=Fetcher(offline=options.offline),
         reporter=console,
+        place=output.absolute().parent,
     )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
@@ -163,6 +172,10 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=given["upgrade"],
+        no_binary=tuple(
+            sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
+            or _texts(kept.get("no-binary"))
+        ),
         exclude_newer=given["exclude_newer"]
         or (str(kept["exclude-newer"]) if "exclude-newer" in kept else None),
         offline=given["offline"],
@@ -200,7 +213,9 @@ def _check(
     options = _options(given, previous)
     spec = replace(spec, channels=options.channels or spec.channels)
     targets = targets_for(spec, options, previous, host_platform())
-    unmet = first_unmet(spec, previous, targets, path.absolute().parent)
+    spec = replace(spec, no_binary=(*spec.no_binary, *options.no_binary))
+    base, place = path.absolute().parent, output.absolute().parent
+    unmet = first_unmet(spec, previous, targets, base, place)
     if unmet is not None:
         raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {path}")
     document = {"satisfied": True, "lockfile": str(output), "digest": previous.digest()}

@@ -41,14 +41,15 @@ def command(
     conda, micromamba, pixi, pip and uv use DIR without envforge, from file:// or any static web server.
     LOCKFILE left out is ./conda-lock.yml.
     """
-    from envforge.edges.fetch import Fetcher
     from envforge.mirror import LockfileInput, MirrorOptions, mirror
+    from envforge.resolvers.building import BuildingFetcher
+    from envforge.settings import cache_directory
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if not paths:
         raise InputError("no directory was named", do="envforge mirror conda-lock.yml DIR")
     *named, directory = paths
-    inputs = []
+    inputs, places = [], []
     for path in named or [Path("conda-lock.yml")]:
         text = read_text(path)
         inputs.append(
@@ -56,13 +57,15 @@ def command(
                 content=text.encode(), filename=path.name, lockfile=conda_lock.read(text, source=str(path))
             )
         )
+        places.append((inputs[-1].lockfile, path.absolute().parent))
     options = MirrorOptions(
         platforms=tuple(check_platform(name, at="-p") for name in platforms),
         prune=prune,
         jobs=jobs,
         dry_run=dry_run,
     )
-    result = mirror(inputs, directory, fetcher=Fetcher(), options=options, reporter=console)
+    fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=console)
+    result = mirror(inputs, directory, fetcher=fetcher, options=options, reporter=console)
     would = "would download" if dry_run else "downloaded"
     size = "" if dry_run else f" ({human_size(result.bytes)})"
     lines = [f"{would} {result.downloaded} files{size}, kept {result.kept}"]

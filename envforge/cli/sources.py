@@ -79,9 +79,12 @@ def open_source(
 
     def fetch_missing(rows: Sequence[LockedPackage]) -> None:
         from envforge.download import fetch_packages
-        from envforge.edges.fetch import Fetcher
+        from envforge.resolvers.building import BuildingFetcher
+        from envforge.settings import cache_directory
 
-        fetch_packages(rows, store, fetcher=Fetcher(), reporter=reporter)
+        places = [(lockfile, path.absolute().parent)]
+        fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=reporter)
+        fetch_packages(rows, store, fetcher=fetcher, reporter=reporter)
 
     opened = StoreSource(lockfile, sha256, store, fetch_missing)
     if expected is not None and _wanted(expected) not in (opened.lockfile_sha256, lockfile.digest()):

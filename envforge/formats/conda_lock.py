@@ -17,6 +17,7 @@ here, whatever stands in its place; it is written as conda-lock does, with the c
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -27,14 +28,19 @@ from envforge.formats import _rows
 from envforge.formats._collector import collector_paused
 from envforge.formats._fields import Fields, describe, needed_release
 from envforge.formats._yaml import compose, plain
+from envforge.model.built import has_built, row_to_share, rows_as_built
 from envforge.model.lockfile import LockedPackage, Lockfile
 
-__all__ = ["CUSTOM_FORMAT", "VERSION", "read", "write"]
+__all__ = ["CUSTOM_FORMAT", "VERSION", "custom_format", "read", "write"]
 
 VERSION = 1
 """The version of conda-lock's schema."""
-CUSTOM_FORMAT = 1
-"""The version of the keys that envforge puts into ``custom_metadata``, under ``envforge.format``."""
+CUSTOM_FORMAT = 2
+"""The newest version of the keys that envforge puts into ``custom_metadata``, under ``envforge.format``.
+
+2 is written where wheels were built (:mod:`envforge.model.built`), else 1: an older envforge would leave
+out a project in silence.
+"""
 
 _LIMIT = 100_000_000
 _REMEDY = "lock again: envforge lock   # or take the file from version control as it was"
@@ -83,7 +89,9 @@ def _lockfile(value: object) -> Lockfile:
     custom = metadata.mapping("custom_metadata", free=True) if "custom_metadata" in metadata else {}
     _check_custom(custom)
     return Lockfile(
-        packages=tuple(row for row in top.each("package", _package) if row is not None),
+        packages=rows_as_built(
+            tuple(row for row in top.each("package", _package) if row is not None), custom
+        ),
         channels=metadata.each("channels", _rows.read_channel),
         platforms=metadata.each("platforms", _rows.read_platform),
         sources=metadata.texts("sources"),
@@ -172,10 +180,11 @@ _ROW = _rows.KEYS | {"source"}
 @collector_paused()
 def write(lockfile: Lockfile) -> str:
     """The text of ``lockfile``; equal lockfiles give equal texts."""
+    shared = (row_to_share(package, lockfile.custom) for package in lockfile.packages)
     document = {
         "version": VERSION,
         "metadata": _metadata(lockfile),
-        "package": [_row(package) for package in lockfile.packages],
+        "package": [_row(row) for row in shared if row is not None],
     }
     body = yaml.dump(
         document,
@@ -187,6 +196,11 @@ def write(lockfile: Lockfile) -> str:
     )
     assert isinstance(body, str)  # noqa: S101 - without a stream and an encoding it is
     return _HEADER + body
+
+
+def custom_format(custom: Mapping[str, str]) -> str:
+    """The version to write of envforge's own part: the oldest that has all that is in it."""
+    return str(CUSTOM_FORMAT if has_built(custom) else 1)
 
 
 def _metadata(lockfile: Lockfile) -> dict[str, object]:

@@ -91,6 +91,7 @@ class _Reader:
             conda=tuple(self.conda),
             pip=tuple(self.pip),
             indexes=self.resolved_indexes(keys),
+            no_binary=tuple(dict.fromkeys(self.indexes.no_binary)),
             sources=(self.source,),
         )
 

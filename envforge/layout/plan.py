@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from envforge.errors import InputError
+from envforge.model.built import BUILT
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.manifest import MirrorChannel, check_inside
 from envforge.model.runtime import runtime_rows
@@ -36,7 +37,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _KNOWN_CHANNELS = {
     "defaults": tuple(f"https://repo.anaconda.com/pkgs/{part}" for part in ("main", "r", "msys2"))
 }
-_FETCHED = ("http", "https", "file")
+_FETCHED = ("http", "https", "file", BUILT.rstrip(":"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,9 @@ class Line:
 class EnvironmentSpec:
     """Channels in priority order, conda dependencies, PyPI requirements and where to look for them.
 
-    ``indexes`` are simple index URLs, the first the default one; empty means PyPI.  ``sources`` are the
-    paths that were read, as they were given.
+    A PyPI requirement may be the path of a project, relative to the file that it is written in.
+    ``indexes`` are simple index URLs, the first the default one; empty means PyPI.  ``no_binary`` are the
+    projects that are built from their sdist.  ``sources`` are the paths that were read, as they were given.
     """
 
     name: str | None
@@ -40,6 +41,7 @@ class EnvironmentSpec:
     conda: tuple[Line, ...]
     pip: tuple[Line, ...] = ()
     indexes: tuple[str, ...] = ()
+    no_binary: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
     def conda_for(self, platform: str) -> tuple[Line, ...]:

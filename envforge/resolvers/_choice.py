@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -23,12 +23,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Chosen", "choose", "read_pylock"]
+__all__ = ["Chosen", "choose", "read_pylock", "sdists"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The one wheel of a package; ``url`` without fragment and credentials, ``sha256`` where it is known."""
+    """The one wheel of a package, or the sdist to build it from.
+
+    ``url`` is without fragment and credentials, ``sha256`` there where it is known.
+    """
 
     name: str
     version: str
@@ -59,6 +62,21 @@ def choose(pylock: Pylock, request: PypiRequest) -> tuple[Chosen, ...]:
     ranks = {tag: rank for rank, tag in enumerate(wheel_tags(request.target, request.python_version))}
     chosen = (_one(package, ranks, request) for package in pylock.packages)
     return tuple(sorted(chosen, key=lambda one: one.name))
+
+
+def sdists(pylock: Pylock, names: Collection[str]) -> tuple[Chosen, ...]:
+    """The sdist of each of the packages ``names`` that is to be built, sorted by name."""
+    found = [
+        Chosen(
+            name=canonical_name(package.name),
+            version=str(package.version or ""),
+            url=_clean(package.sdist.url or Path(package.sdist.path or "").as_uri()),
+            sha256=package.sdist.hashes.get("sha256"),
+        )
+        for package in pylock.packages
+        if package.sdist is not None and canonical_name(package.name) in names
+    ]
+    return tuple(sorted(found, key=lambda one: one.name))
 
 
 def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest) -> Chosen:

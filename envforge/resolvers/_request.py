@@ -54,6 +54,8 @@ class PypiRequest:
     simple index in a directory, or a directory of wheels.
     ``exclude_newer`` is RFC 3339, or a date, whose whole day (UTC) still counts.
     ``preferred`` are names and versions that are kept where they still fit.
+    ``no_binary`` are the projects of which an sdist is looked for and no wheel; ``built`` are names of
+    projects and the ``file:`` URLs of the wheels that were built of them.
     """
 
     requirements: tuple[Line, ...]
@@ -64,6 +66,8 @@ class PypiRequest:
     exclude_newer: str | None = None
     preferred: tuple[tuple[str, str], ...] = ()
     prerelease: bool = False
+    no_binary: tuple[str, ...] = ()
+    built: tuple[tuple[str, str], ...] = ()
 
     @property
     def index(self) -> str:

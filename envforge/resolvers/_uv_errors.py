@@ -47,12 +47,17 @@ def translated(
     story = redacted(stderr.strip())
     text = " ".join(story.split())
     if "No solution found" not in text:
-        return _unreadable(story, wanted) or _failed(text, story, request, offline=offline)
+        return (
+            _unreadable(story, wanted)
+            or _not_built(story, wanted)
+            or _failed(text, story, request, offline=offline)
+        )
     return (
         _clash(text, story, wanted, stubs)
         or _unknown(text, story, request, wanted, offline=offline)
         or _too_new(text, story, request, wanted)
         or _wrong_python(text, story, request, wanted)
+        or _no_sdist(text, story, request, wanted)
         or _no_wheel(text, story, request, wanted)
         or _broken(text, story, request)
         or _no_set(text, story, request, wanted)
@@ -167,6 +172,34 @@ def _wrong_python(
     )
 
 
+def _no_sdist(
+    text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
+) -> UnsatisfiableError | None:
+    match = re.search(rf"source distribution is required for `({_NAME})`", text)
+    if match is None or canonical_name(match[1]) not in request.no_binary:
+        return None
+    return UnsatisfiableError(
+        f"no version of {match[1]} that fits has an sdist to build",
+        at=_at((match[1],), wanted),
+        do=f"leave out --no-binary {match[1]}: it has wheels",
+        story=story,
+    )
+
+
+def _not_built(story: str, wanted: Sequence[Wanted]) -> CouldNotError | None:
+    """An sdist that does not say what it depends on, and whose code fails when it is asked."""
+    match = re.search(rf"Failed to build `({_NAME})==([^`]+)`", story)
+    if match is None:
+        return None
+    said = [line.strip() for line in story.partition("hint: ")[0].splitlines() if line.strip()]
+    return CouldNotError(
+        f"the build of {match[1]} {match[2]} failed: {said[-1][:200]}",
+        at=_at((match[1],), wanted) or "--no-binary",
+        do=f"read the log; or take {match[1]} from conda: write it outside pip:",
+        story=story,
+    )
+
+
 def _no_wheel(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
 ) -> UnsatisfiableError | None:
@@ -178,7 +211,7 @@ def _no_wheel(
     return UnsatisfiableError(
         f"no wheel of {asked} fits {request.assumed}",
         at=_at((name,), wanted),
-        do=f"take {name} from conda: write it outside pip:",
+        do=f"take {name} from conda: write it outside pip:; or build it: envforge lock --no-binary {name}",
         story=story,
     )
 

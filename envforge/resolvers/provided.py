@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import local_path
 from envforge.errors import CouldNotError
-from envforge.model.lockfile import canonical_name
+from envforge.model.lockfile import LockedPackage, canonical_name
+from envforge.model.spec import Line
 from envforge.reporting import Reporter
+from envforge.resolvers._request import requirement_name
 from envforge.resolvers.conda import CondaRecord
 
 if TYPE_CHECKING:
     from rattler.package_streaming import PackageArchive
 
-__all__ = ["Distribution", "metadata_of_provided", "provided_by"]
+__all__ = ["Distribution", "met_by_conda", "metadata_of_provided", "provided_by"]
 
 _INFO = re.compile(
     r"(?:lib/python\d\.\d+t?/|Lib/)?site-packages/"
@@ -150,3 +152,15 @@ def metadata_of_provided(distribution: Distribution) -> str | None:
 
     content = asyncio.run(read())
     return None if content is None else content.decode("utf-8", "replace")
+
+
+def met_by_conda(
+    requirements: Sequence[Line],
+    wheels: Sequence[LockedPackage],
+    provided: Sequence[Distribution],
+) -> str:
+    """``NAME=VERSION@CONDA-NAME`` for each requirement of the PyPI half that a conda package meets."""
+    wanted = {requirement_name(line) for line in requirements}
+    wanted |= {canonical_name(name) for row in wheels for name in row.dependencies}
+    met = (f"{d.name}={d.version}@{d.conda.name}" for d in provided if d.name in wanted)
+    return " ".join(sorted(met))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from packaging.pylock import Pylock
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -26,7 +27,7 @@ from envforge.edges.process import Command, run, uv_executable
 from envforge.errors import CouldNotError, InputError, UnsatisfiableError
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.urls import redacted, with_login
-from envforge.resolvers._choice import Chosen, choose, read_pylock
+from envforge.resolvers._choice import Chosen, choose, read_pylock, sdists
 from envforge.resolvers._metadata import (
     Asked,
     Metadata,
@@ -51,6 +52,9 @@ from envforge.resolvers._uv_errors import clashing_url, translated
 __all__ = [
     "ProvidedDistribution",
     "PypiRequest",
+    "certificates",
+    "find_sdists",
+    "index_options",
     "marker_environment",
     "parse_requirement",
     "requirement_name",
@@ -99,6 +103,31 @@ def resolve(
     return resolving.rows(complete)
 
 
+def find_sdists(
+    request: PypiRequest, *, cache: Path, offline: bool = False, sha256_of: Callable[[str], str]
+) -> tuple[Chosen, ...]:
+    """The sdists that the packages of ``request.no_binary`` would be built from, sorted by name.
+
+    What conda brings, what was built already and what nothing needs is not among them.  uv asks an sdist that
+    does not say what it depends on by running its code.
+
+    :raises EnvforgeError: as :func:`resolve`.
+    """
+    direct = wanted(request)
+    if not direct or not request.no_binary:
+        return ()
+    resolving = _Resolving(
+        request=request,
+        direct=direct,
+        cache=cache.absolute(),
+        offline=offline,
+        metadata_of=lambda _url, _sha256: "",
+        sha256_of=sha256_of,
+    )
+    found = sdists(resolving.compiled(stubs_for(request.provided)), request.no_binary)
+    return tuple(resolving.with_hash(one) for one in found)
+
+
 @dataclass(kw_only=True)
 class _Resolving:
     """One call of :func:`resolve`: what does not change while stubs are completed, and what was fetched."""
@@ -119,7 +148,7 @@ class _Resolving:
         completed: set[str] = set()
         while True:
             stubs = stubs_for(provided.values())
-            chosen = [self._with_hash(one) for one in self._chosen(stubs)]
+            chosen = [self.with_hash(one) for one in self._chosen(stubs)]
             locked = self._metadata(chosen)
             asked = asked_for(
                 ((one.requirement, one.line.at) for one in self.direct),
@@ -139,6 +168,10 @@ class _Resolving:
         return tuple(self._row(one, locked[one.name], asked, environment) for one in chosen)
 
     def _chosen(self, stubs: Mapping[str, Stub]) -> tuple[Chosen, ...]:
+        return choose(self.compiled(stubs), self.request)
+
+    def compiled(self, stubs: Mapping[str, Stub]) -> Pylock:
+        """What uv comes to."""
         clash = clashing_url(self.direct, stubs)
         if clash is not None:
             raise clash
@@ -148,11 +181,11 @@ class _Resolving:
             done = run(self._command(work, stubs))
             if done.returncode != 0:
                 raise translated(done.stderr, self.request, self.direct, stubs, offline=self.offline)
-            pylock = read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
-        return choose(pylock, self.request)
+            return read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
 
     def _write_input(self, work: Path, stubs: Mapping[str, Stub]) -> None:
         constraints = [stub.constraint(self.cache / "stubs") for stub in stubs.values()]
+        constraints += [f"{name} @ {url}" for name, url in self.request.built if name not in stubs]
         for name, lines in (("requirements.in", map(str, self.direct)), ("provided.txt", constraints)):
             (work / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         preferred = _preferences(self.request.preferred)
@@ -162,7 +195,7 @@ class _Resolving:
     def _command(self, work: Path, stubs: Mapping[str, Stub]) -> Command:
         request = self.request
         platform, variables = uv_platform(request.target)
-        options, indexes = _index_options(request.indexes)
+        options, indexes = index_options(request.indexes)
         argv = [
             uv_executable(), "pip", "compile", "requirements.in",
             "--no-config", "--no-python-downloads", "--no-progress", "--color", "never",
@@ -176,7 +209,8 @@ class _Resolving:
         ]  # fmt: skip
         if sys.executable:  # any interpreter will do, but one it must be; this one is there
             argv += ["--python", sys.executable]
-        if stubs:
+        argv += [word for name in request.no_binary for word in ("--no-binary", name)]
+        if stubs or request.built:
             argv += ["--constraints", "provided.txt"]
         argv += [word for name in stubs for word in ("--no-emit-package", name)]
         if request.exclude_newer is not None:
@@ -191,11 +225,12 @@ class _Resolving:
             "TMPDIR": str(work),
             **variables,
             **indexes,
-            **_certificates(),
+            **certificates(),
         }
         return Command(argv=tuple(argv), cwd=work, env=env, network=not self.offline)
 
-    def _with_hash(self, one: Chosen) -> Chosen:
+    def with_hash(self, one: Chosen) -> Chosen:
+        """The same with its sha256, computed from the file where the index does not say it."""
         if one.sha256 is not None:
             return one
         if self.sha256_of is None:
@@ -279,7 +314,7 @@ def _preferences(preferred: Sequence[tuple[str, str]]) -> str:
     return 'lock-version = "1.0"\ncreated-by = "envforge"\n\n' + "\n".join(lines) if lines else ""
 
 
-def _index_options(indexes: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def index_options(indexes: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Options and variables that name the indexes.
 
     The URLs go by way of the environment: every user of the machine can read a command line.
@@ -309,7 +344,7 @@ def _index_options(indexes: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return (["--no-index"] if folders and not pages else []), variables
 
 
-def _certificates() -> dict[str, str]:
+def certificates() -> dict[str, str]:
     """A site's certificates where only ``requests`` has been told of them."""
     if "SSL_CERT_FILE" in os.environ:
         return {}

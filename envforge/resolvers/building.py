@@ -1,0 +1,367 @@
+"""Building wheels on the laptop: of the sdists that a person named, and of projects in a specification.
+
+What is locked is the wheel and everything that made it; that a second build comes to the same bytes is tried
+before it is locked.  Whoever lacks the wheel later builds it again, and it is that wheel or an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from packaging.utils import parse_wheel_filename
+
+from envforge.edges.archive import checked_wheel
+from envforge.edges.building import OLDEST, canonical_wheel, copy_project, unpack_sdist
+from envforge.edges.fetch import Downloaded, Fetcher
+from envforge.edges.hashing import file_sha256
+from envforge.edges.machine import glibc_version
+from envforge.errors import CouldNotError, InputError, UnsatisfiableError
+from envforge.formats.elf import read_elf
+from envforge.model.built import BUILT, BuiltWheel, built_wheels
+from envforge.model.lockfile import Lockfile, canonical_name
+from envforge.model.platforms import Target
+from envforge.model.urls import redacted, without_secrets
+from envforge.reporting import Reporter
+from envforge.resolvers._backend import Uv, lock_requires, make_environment, read_build_system
+from envforge.resolvers._targets import wheel_tags
+
+__all__ = ["Builder", "BuildingFetcher", "Project", "Sdist", "Uv", "check_fits", "project_of"]
+
+_PATH = re.compile(r"(?P<path>\.{1,2}(?:/[^\[\]]*)?|/[^\[\]]*)(?P<extras>\[[^\[\]]*\])?")
+_LIBC = re.compile(r"(libc|libm|libpthread|libdl|librt|libutil|libgcc_s|libstdc\+\+|ld-linux[\w-]*)\.so\.\d+")
+_PROJECT_TIME = OLDEST
+"""A project has no time of its own: that of its files is when they were checked out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sdist:
+    """An sdist to build: ``url`` without secrets, ``fetch`` the same with the login that it needs."""
+
+    name: str
+    version: str
+    url: str
+    sha256: str
+    fetch: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project's directory to build; ``source`` is its path as the lockfile is to name it."""
+
+    path: Path
+    source: str
+    at: str
+
+
+def project_of(text: str) -> tuple[str, str] | None:
+    """The path and the extras (``[one,two]``, or nothing) of a requirement that is a path; else ``None``."""
+    match = _PATH.fullmatch(text.strip())
+    return None if match is None else (match["path"], match["extras"] or "")
+
+
+class Builder:
+    """Builds wheels, one at a time, and keeps them in a cache by their sha256.
+
+    :param cache: the directory of the laptop's half.
+    """
+
+    def __init__(self, uv: Uv, *, cache: Path, fetcher: Fetcher, reporter: Reporter) -> None:
+        self._uv = uv
+        self._kept = cache.absolute() / "built"
+        self._fetcher = fetcher
+        self._reporter = reporter
+        self._lock = Lock()
+        self._done: dict[tuple[str, str], BuiltWheel] = {}
+
+    def path(self, built: BuiltWheel) -> Path:
+        """Where the wheel lies, if it was built on this machine."""
+        return self._kept / built.sha256 / built.filename
+
+    def build(self, source: Sdist | Project, python: str, known: BuiltWheel | None) -> BuiltWheel:
+        """A wheel of ``source``, built twice, locked with what built it.
+
+        :param python: the X.Y of the environment.
+        :param known: what an earlier lock says: its versions of build requirements are kept where they fit,
+            and its wheel where it is at hand and of this very sdist.
+        :raises CouldNotError: if it cannot be built, or two builds differ.
+        :raises InputError: for what is no sdist and no project.
+        """
+        key = (source.url if isinstance(source, Sdist) else str(source.path), python)
+        with self._lock:
+            if key not in self._done:
+                self._done[key] = self._again(source, python, known) or self._new(source, python, known)
+            return self._done[key]
+
+    def _again(self, source: Sdist | Project, python: str, known: BuiltWheel | None) -> BuiltWheel | None:
+        if known is None or isinstance(source, Project):
+            return None
+        if known.python != self._uv.python(python, Path(tempfile.gettempdir()))[1]:
+            return None
+        same = (known.source, known.source_sha256) == (source.url, source.sha256)
+        return known if same and self._is_there(known) else None
+
+    def _is_there(self, built: BuiltWheel) -> bool:
+        path = self.path(built)
+        return path.is_file() and file_sha256(path) == built.sha256
+
+    def _new(self, source: Sdist | Project, python: str, known: BuiltWheel | None) -> BuiltWheel:
+        name = f"{source.name} {source.version}" if isinstance(source, Sdist) else source.source
+        self._reporter.note(f"building {name}: its own code runs on this machine")
+        with tempfile.TemporaryDirectory(prefix="envforge-build-") as directory:
+            work = Path(directory)
+            tree, epoch = self._unpacked(source, work, "one")
+            system = read_build_system(tree, name)
+            interpreter, version = self._uv.python(python, work)
+            pins = known.requires if known is not None else ()
+            requires = lock_requires(self._uv, system.requires, version, pins, work=work, name=name)
+            made = make_environment(self._uv, interpreter, requires, work=work, name=name)
+            more = made.dynamic_requires(tree, system)
+            if more:
+                wanted = (*system.requires, *more)
+                requires = lock_requires(self._uv, wanted, version, pins, work=work, name=name)
+                made = make_environment(self._uv, interpreter, requires, work=work, name=name)
+            wheels = [canonical(made.build_wheel(tree, system, work / "out-1", epoch=epoch), work / "1")]
+            # In another directory: what the place of a build leaves in a wheel differs, too.
+            other, _ = self._unpacked(source, work, "another-one")
+            wheels.append(canonical(made.build_wheel(other, system, work / "out-2", epoch=epoch), work / "2"))
+            built = BuiltWheel(
+                filename=wheels[0].name,
+                sha256=file_sha256(wheels[0]),
+                source=source.url if isinstance(source, Sdist) else source.source,
+                source_sha256=source.sha256 if isinstance(source, Sdist) else None,
+                python=version,
+                epoch=epoch,
+                requires=requires,
+                indexes=tuple(without_secrets(url, tokens=False) for url in self._uv.indexes),
+            )
+            _check_same(wheels[0], wheels[1], name)
+            _check_name(built, source, name)
+            self._keep(wheels[0], built)
+        return built
+
+    def rebuild(self, built: BuiltWheel, base: Path) -> Path:
+        """The wheel that was locked: from the cache, or built again with what built it.
+
+        :param base: the lockfile's directory, which a project's path is relative to.
+        :raises CouldNotError: if it cannot be built, or another wheel comes out.
+        """
+        with self._lock:
+            if not self._is_there(built):
+                self._rebuild(built, base)
+            return self.path(built)
+
+    def _rebuild(self, built: BuiltWheel, base: Path) -> None:
+        name = f"{built.name} {built.version}"
+        self._reporter.note(f"building {name} again: its own code runs on this machine")
+        source: Sdist | Project = Project(path=base / built.source, source=built.source, at=built.source)
+        if built.source_sha256 is not None:
+            source = Sdist(
+                name=built.name,
+                version=built.version,
+                url=built.source,
+                sha256=built.source_sha256,
+                fetch=built.source,
+            )
+        with tempfile.TemporaryDirectory(prefix="envforge-build-") as directory:
+            work = Path(directory)
+            tree, _ = self._unpacked(source, work, "one")
+            system = read_build_system(tree, name)
+            interpreter, _ = self._uv.python(built.python, work)
+            made = make_environment(self._uv, interpreter, built.requires, work=work, name=name)
+            wheel = canonical(made.build_wheel(tree, system, work / "out", epoch=built.epoch), work / "1")
+            found = file_sha256(wheel)
+            if found != built.sha256 or wheel.name != built.filename:
+                raise CouldNotError(
+                    f"{built.source} builds another wheel than the one that is locked: {wheel.name} {found}",
+                    at=f"{built.filename} {built.sha256}",
+                    do="envforge lock   # locks what it is now",
+                )
+            self._keep(wheel, built)
+
+    def _unpacked(self, source: Sdist | Project, work: Path, name: str) -> tuple[Path, int]:
+        place = work / name
+        if isinstance(source, Project):
+            if not source.path.is_dir():
+                raise InputError(
+                    f"{source.source} is not the directory of a project",
+                    at=source.at,
+                    do="name a directory with a pyproject.toml, relative to the specification",
+                )
+            copy_project(source.path.resolve(), place)
+            return place, _PROJECT_TIME
+        filename = source.url.rpartition("/")[2]
+        if not filename.endswith((".tar.gz", ".tgz")):
+            raise InputError(
+                f"{filename} is not a .tar.gz, and no other sdist can be built",
+                at=redacted(source.url),
+                do=f"take {source.name} from conda: write it outside pip:",
+            )
+        archive = work / "sdist.tar.gz"
+        if not archive.exists():
+            self._fetcher.download(source.fetch, archive, sha256=source.sha256)
+        place.mkdir()
+        return unpack_sdist(archive, place, filename)
+
+    def _keep(self, wheel: Path, built: BuiltWheel) -> None:
+        final = self.path(built)
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            beside = final.with_name(f".{final.name}.{os.getpid()}")
+            shutil.copyfile(wheel, beside)
+            beside.replace(final)
+        except OSError as error:
+            raise CouldNotError(
+                f"cannot write to the cache: {error.strerror or error}", at=str(final)
+            ) from error
+
+
+def canonical(wheel: Path, directory: Path) -> Path:
+    """The wheel in its canonical form, in the new ``directory``."""
+    directory.mkdir()
+    canonical_wheel(wheel, directory / wheel.name)
+    return directory / wheel.name
+
+
+def _check_same(one: Path, other: Path, name: str) -> None:
+    if one.name == other.name and file_sha256(one) == file_sha256(other):
+        return
+    differing = [] if one.name == other.name else [one.name, other.name]
+    with (
+        checked_wheel(one, one.name) as (first, members, _),
+        checked_wheel(other, other.name) as (second, _, _),
+    ):
+        there = set(second.namelist())
+        for member in members:
+            if member.filename.endswith("/RECORD"):
+                continue
+            if member.filename not in there or first.read(member) != second.read(member.filename):
+                differing.append(member.filename)
+    raise CouldNotError(
+        f"two builds of {name} differ, so nobody could prove where the wheel came from: "
+        f"{', '.join(differing[:3]) or 'in their files'}",
+        at=name,
+        do="build a wheel of it once, put it on an index, and require NAME==VERSION; or take it from conda",
+    )
+
+
+def _check_name(built: BuiltWheel, source: Sdist | Project, name: str) -> None:
+    _, version, _, _ = parse_wheel_filename(built.filename)
+    if isinstance(source, Sdist) and (built.name, str(version)) != (source.name, source.version):
+        raise CouldNotError(f"{name} builds something else: {built.filename}", at=redacted(source.url))
+
+
+def check_fits(wheel: Path, target: Target, python_version: str, *, at: str | None = None) -> None:
+    """Whether a wheel that was built here works on ``target``.
+
+    A pure wheel does.  Any other must have come out for the very platform, and call nothing that a node of
+    the target may lack: a newer glibc, a library of this machine.
+
+    :raises UnsatisfiableError: if not, with the reason.
+    """
+    _, _, _, tags = parse_wheel_filename(wheel.name)
+    if not tags & set(wheel_tags(target, python_version)):
+        made = ".".join(sorted({f"{tag.interpreter}-{tag.abi}-{tag.platform}" for tag in tags}))
+        raise _misfit(wheel, f"it is for {made}, not for {target.platform} and Python {python_version}", at)
+    if all(tag.platform == "any" for tag in tags) or not any(
+        tag.platform.startswith("linux_") for tag in tags
+    ):
+        if not all(tag.platform == "any" or tag.platform.startswith("manylinux") for tag in tags):
+            raise _misfit(wheel, "only for Linux are wheels built that are not pure Python", at)
+        return
+    here, there = glibc_version(), target.version("__glibc")
+    glibc, library = _calls(wheel)
+    if library is not None:
+        raise _misfit(wheel, f"it is linked to {library} of this machine", at)
+    if there is None or glibc > _numbers(there):
+        needs = ".".join(map(str, glibc))
+        raise _misfit(
+            wheel,
+            f"built here, with glibc {here}, it needs {needs}, and the target has {there or 'none'}",
+            at,
+        )
+
+
+def _calls(wheel: Path) -> tuple[tuple[int, int], str | None]:
+    """The glibc that the programs and libraries in a wheel need, and a library that is not in it."""
+    glibc, needed, inside = (0, 0), set(), set()
+    with checked_wheel(wheel, wheel.name) as (archive, members, _):
+        for member in members:
+            inside.add(member.filename.rpartition("/")[2])
+            with archive.open(member) as start:
+                if start.read(4) != b"\x7fELF":
+                    continue
+            with tempfile.TemporaryFile() as file, archive.open(member) as content:
+                shutil.copyfileobj(content, file)
+                file.seek(0)
+                elf = read_elf(file)
+            if elf is not None:
+                glibc = max(glibc, elf.glibc)
+                needed |= set(elf.needed)
+    foreign = sorted(name for name in needed - inside if not _LIBC.fullmatch(name))
+    return glibc, foreign[0] if foreign else None
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    parts = [int(part) for part in version.split(".")[:2]]
+    return parts[0], parts[1] if len(parts) > 1 else 0
+
+
+def _misfit(wheel: Path, why: str, at: str | None) -> UnsatisfiableError:
+    name = canonical_name(wheel.name.split("-")[0])
+    return UnsatisfiableError(
+        f"the wheel that was built of {name} cannot be used: {why}",
+        at=at or wheel.name,
+        do="build it on a machine like the cluster, put the wheel on an index, and require NAME==VERSION",
+    )
+
+
+class BuildingFetcher(Fetcher):
+    """A fetcher that also has the wheels that were built: from the cache, or built again.
+
+    :param lockfiles: each with the directory that it lies in.
+    """
+
+    def __init__(
+        self, lockfiles: Iterable[tuple[Lockfile, Path]], *, cache: Path, reporter: Reporter
+    ) -> None:
+        super().__init__()
+        self._known = {
+            built.sha256: (built, base) for lockfile, base in lockfiles for _, built in built_wheels(lockfile)
+        }
+        self._cache = cache
+        self._reporter = reporter
+
+    def download(
+        self,
+        url: str,
+        destination: Path,
+        *,
+        sha256: str | None,
+        md5: str | None = None,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> Downloaded:
+        """As any fetcher's; a wheel that was built is copied.
+
+        :raises CouldNotError: also if it cannot be built again.
+        """
+        if not url.startswith(BUILT):
+            return super().download(url, destination, sha256=sha256, md5=md5, advance=advance)
+        if sha256 not in self._known:
+            raise CouldNotError(
+                f"{url.removeprefix(BUILT)} was built when it was locked, and is not here",
+                at=url,
+                do="mirror its own lockfile again, where that was made",
+            )
+        built, base = self._known[sha256]
+        uv = Uv(cache=self._cache / "uv", indexes=built.indexes, exclude_newer=None, offline=False)
+        builder = Builder(uv, cache=self._cache, fetcher=self, reporter=self._reporter)
+        return super().download(
+            builder.rebuild(built, base).as_uri(), destination, sha256=sha256, md5=md5, advance=advance
+        )
