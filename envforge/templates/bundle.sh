@@ -62,8 +62,8 @@ if [ -n "$prefix" ] && [ -z "$force$store$scratch" ] && [ "$base" != "$near" ]; 
     room=$(free -Pk "$near") nodes=$(free -Pi "$near"); [ "${room:-$kib}" -ge "$kib" ] && [ "${nodes:-$files}" -ge "$files" ] ||
         fail 3 "no room: $kib KiB and $files files are needed, ${room:-any} and ${nodes:-any} are free" "$near" "name a --prefix elsewhere"; fi
 check manifest.json "$manifest" "$manifest_at" "$manifest_size"
-if [ -z "$runtime" ]; then work='' tool=envforge; command -v envforge >/dev/null || fail 3 "the bundle has no runtime, and this node no envforge" \
-        "$file" "envforge $mode $shown${prefix:+ --prefix $(quoted "$prefix")}   # where envforge is installed"; set -- envforge "$mode" "$@"
+if [ -z "$runtime" ]; then work='' tool=$prefix/.envforge/bin/envforge; [ -n "$prefix" ] && [ -x "$tool" ] || tool=envforge; command -v "$tool" >/dev/null ||
+    fail 3 "the bundle has no runtime, and this node no envforge" "$file" "envforge $mode $shown${prefix:+ --prefix $(quoted "$prefix")}   # where envforge is installed"; set -- "$tool" "$mode" "$@"
 else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
     own=.work-sh-$(uname -n)-$(began)-$$ work=$base/$own; trap clean EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
     said=$(make) || { [ -z "$prefix$scratch" ] && base=$PWD near=$PWD work=$PWD/$own && said=$(make); } ||
@@ -73,7 +73,7 @@ else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
     set -- "$work/runtime/bin/python3" -I -m envforge "$mode" "$@"; export ENVFORGE_FROM_BUNDLE="$file"; fi
 status=0; "$@" || status=$?
 case ${runtime:+$status} in 126 | 127) "$1" -I -c '' || fail 3 "the runtime does not start here" "$1" "$hint" ;; esac
-prefix=$(quoted "$prefix"); [ -z "$runtime" ] || tool=$prefix/.envforge/bin/envforge
+prefix=$(quoted "$prefix"); [ "$tool" = envforge ] || tool=$prefix/.envforge/bin/envforge
 [ "$mode$quiet$status" != install0 ] || printf 'next: %s\n' ". $prefix/.envforge/activate.sh" "$tool verify $prefix" "$tool history $prefix" >&2
 exit "$status"; }
 main "$@"; exit
