@@ -181,7 +181,10 @@ class Sandbox:
         """Make it below ``root``, with a web server that ends with it."""
         for place in (*PLACES, "/work", "/home"):
             (root / place[1:]).mkdir(parents=True)
-        start = f"import sys; sys.path.insert(0, {str(outside.release)!r}); from envforge.__main__ import main; main()"
+        start = (
+            f"import sys; sys.path.insert(0, {str(outside.release)!r}); "
+            "from envforge.__main__ import main; main()"
+        )
         for name, words in (
             ("envforge", ("env", f"PIP_INDEX_URL={outside.wheels}", sys.executable, "-c", start)),
             ("conda-lock", (sys.executable, "-m", "conda_lock")),
