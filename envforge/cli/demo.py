@@ -46,7 +46,7 @@ def command(directory: Path, *, offline: bool, as_json: bool, quiet: bool, verbo
     tour = take_tour(directory.absolute(), pypi=pypi, tell=tell, show=show)
     lines = [
         "",
-        f"All of it is in {directory}: environment.yml, conda-lock.yml, greet.sh, mirror/, prefix, greet.def.",
+        f"All of it is in {directory}: environment.yml, conda-lock.yml, greet.sh, mirror, prefix, greet.def.",
         "With an environment.yml of your own: envforge lock, envforge bundle, carry the file over, sh FILE.",
     ]
     document = {
