@@ -21,7 +21,7 @@ from envforge.formats import dsse_json
 from envforge.model.signature import NAMESPACE, BundleFacts, Statement, TrustedKey
 from envforge.node.signatures import CHECKSUM, DSSE, SSH
 
-__all__ = ["KeyPair", "SignatureFile", "make_key", "sign_file", "write_checksum"]
+__all__ = ["KeyPair", "SignatureFile", "check_key", "check_name", "make_key", "sign_file", "write_checksum"]
 
 _KEY_LIMIT = 64 << 10
 _SSH_KEY = re.compile(
@@ -97,16 +97,40 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         ) from error
 
 
+def check_name(path: Path) -> None:
+    """Whether a file of this name can have a checksum and a signature.
+
+    :raises InputError: if its name is not plain, which ``sha256sum`` would write in another way.
+    """
+    if not dsse_json.NAME.fullmatch(path.name):
+        raise InputError(
+            "a file of this name gets no checksum and no signature",
+            at=repr(path.name),
+            do="give it a name in ASCII",
+        )
+
+
+def check_key(key: Path) -> None:
+    """Whether ``key`` can sign, as far as that can be known before: nobody is asked for a passphrase.
+
+    :raises InputError: if it is no key to sign with.
+    :raises CouldNotError: if it cannot be read, or what is needed is not installed.
+    """
+    content = _key(key)
+    if _SSH_KEY.match(content):
+        return
+    if not _OWN_KEY.match(content):
+        raise InputError("not a private key", at=str(key), do="envforge keygen   # makes one")
+    sign_envelope(b"", dsse_json.PAYLOAD_TYPE, content, key)
+
+
 def write_checksum(path: Path) -> Path:
     """``path.sha256``, which ``sha256sum -c`` reads in the directory of the file.
 
     :raises InputError: for a name that is not plain, which sha256sum would write in another way.
     :raises CouldNotError: if it cannot be read or written.
     """
-    if not dsse_json.NAME.fullmatch(path.name):
-        raise InputError(
-            "a file of this name gets no checksum", at=repr(path.name), do="give it a name in ASCII"
-        )
+    check_name(path)
     return _put(path, CHECKSUM, f"{file_sha256(path)}  {path.name}\n")
 
 
@@ -120,10 +144,7 @@ def sign_file(path: Path, key: Path, facts: BundleFacts) -> SignatureFile:
     :raises InputError: if that is no key to sign with, or the file has a name that is not plain.
     :raises CouldNotError: if it cannot be read or written, or what is needed is not installed.
     """
-    if not dsse_json.NAME.fullmatch(path.name):
-        raise InputError(
-            "a file of this name is not signed", at=repr(path.name), do="give it a name in ASCII"
-        )
+    check_name(path)
     content = _key(key)
     name = shlex.quote(path.name)
     if _SSH_KEY.match(content):

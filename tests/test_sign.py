@@ -22,7 +22,7 @@ from securesystemslib.signer import SSlibKey
 
 from envforge.edges.signing import verify_envelope
 from envforge.errors import CouldNotError, EnvforgeError, InputError
-from envforge.formats import dsse_json, trusted_keys
+from envforge.formats import conda_lock, dsse_json, trusted_keys
 from envforge.model.signature import NAMESPACE, BundleFacts, Envelope, Signed, Statement, TrustedKey
 from envforge.node.signatures import check_signature, read_trusted
 from envforge.sign import make_key, sign_file, write_checksum
@@ -568,6 +568,10 @@ def test_install_takes_only_what_is_signed(envforge: Shell, journey: Journey, tm
     nobody.assert_error(2, "--trusted-keys FILE")
     mirror.assert_error(2, "a directory has no signature", "--expect-lock")
     sign_file(lock, pair.private, FACTS)
+    (other,) = run_all(envforge, [("install", lock, *to, *required)])
+    other.assert_error(2, "of another lock")
+    digest = conda_lock.read(lock.read_text(), source="").digest()
+    sign_file(lock, pair.private, replace(FACTS, lock=digest))
     (good,) = run_all(envforge, [("install", lock, *to, *required)])
     assert good.status == 0, good.err
     assert f"signed by ada@example.org with {pair.key}" in good.err

@@ -17,11 +17,10 @@ from envforge.layout.plan import Artifact, LockfileInput, make_plan
 from envforge.model.bundle_contents import BundleContents
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import MirrorFile
-from envforge.node.bundles import BUNDLE_JSON
+from envforge.node.bundles import BILL, BUNDLE_JSON, LICENSES
 
 __all__ = ["CarriedRuntime", "Part", "Parts", "collect"]
 
-BILL, LICENSES = "sbom.cdx.json", "licenses.txt"
 _RECEIPT_LINE = 300
 """Bytes of the receipt for each file."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,8 +22,8 @@ COMMANDS = {
     "lock": "Resolve a specification into conda-lock.yml, for the cluster's platform.",
     "mirror": "Download exactly what lockfiles name, as a channel and an index.",
     "bundle": "Write one file that carries an environment and installs it.",
-    "install": "Make the environment of a mirror or lockfile at a prefix.",
-    "verify": "Prove that a prefix or mirror is what was locked.",
+    "install": "Make the environment of a bundle, mirror or lockfile at a prefix.",
+    "verify": "Prove that a prefix, mirror or bundle is what was locked.",
     "run": "Run one command in the environment of a prefix.",
     "shell": "Start your shell in the environment of a prefix.",
     "wrap": "Write small programs that start commands of a prefix in its environment.",
@@ -84,7 +86,7 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Carry a software environment from a laptop with internet to a cluster without it.
 
-    lock, mirror, carry the directory over, install, verify.
+    lock, bundle, carry one file over, sh FILE --prefix P, verify.
     """
 
 
@@ -101,7 +103,7 @@ def run(argv: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        wrong = InputError(error.format_message().rstrip("."), do=f"{command} --help")
+        wrong = _wrong_usage(error, command)
         return _fail(wrong, command, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         click.echo("envforge: interrupted; nothing half-made is left", err=True)
@@ -115,6 +117,14 @@ def run(argv: Sequence[str]) -> int:
     return outcome if isinstance(outcome, int) else 0
 
 
+def _wrong_usage(error: click.ClickException, command: str) -> InputError:
+    unreadable = re.search(r"(?:File|Path|Directory) '(.*)' is not readable", error.format_message())
+    if unreadable is not None:
+        path = unreadable[1]
+        return InputError("you may not read this", at=path, do=f"ls -ld {shlex.quote(path)}")
+    return InputError(error.format_message().rstrip("."), do=f"{command} --help")
+
+
 def _unexpected(error: Exception) -> EnvforgeError:
     story = "".join(traceback.format_exception(error))
     if isinstance(error, OSError):
@@ -124,9 +134,10 @@ def _unexpected(error: Exception) -> EnvforgeError:
             do="check that the path exists, may be used, and that the disk has room",
             story=story,
         )
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _LAPTOP:
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    if missing.split(".")[0] in _LAPTOP or missing.startswith("envforge."):
         return CouldNotError(
-            f"this envforge is the node's half, and {error.name} is not part of it",
+            f"this envforge is the node's half, and {missing} is not part of it",
             at=sys.executable,
             do="run this command on the laptop, or install all of envforge-hpc here",
             story=story,

@@ -80,13 +80,15 @@ def command(
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if no_runtime and (runtime_only or runtime_lock is not None):
-        raise InputError("without a runtime there is none to choose", at="--no-runtime", do="leave it out")
+        raise _at_odds("--no-runtime", "without a runtime there is none to choose")
+    if runtime_only and (groups or since):
+        raise _at_odds("--runtime-only", "the runtime alone has no packages to choose")
+    _check_before(output, sign)
     parent = _parent(output)
     opened = _Opened.of(source, lock, platform, console)
     carried = () if runtime_only else tuple(dict.fromkeys(("main", *groups)))
-    omitted, digest, runtime_there = (
-        what_is_there(since, opened.platform, carried) if since else (frozenset[str](), None, None)
-    )
+    nothing = (frozenset[str](), None, None)
+    omitted, digest, runtime_there = what_is_there(since, opened.platform, carried) if since else nothing
     options = BundleOptions(
         platform=opened.platform,
         groups=carried,
@@ -117,6 +119,34 @@ def _parent(output: Path | None) -> Path:
     return parent
 
 
+def _at_odds(option: str, what: str) -> InputError:
+    return InputError(what, at=option, do="leave it out")
+
+
+def _check_before(output: Path | None, sign: Path | None) -> None:
+    """Refuse a place that cannot be written to, or a key that cannot sign, before minutes were spent."""
+    from envforge.node.bundles import is_bundle
+    from envforge.sign import check_key, check_name
+
+    if sign is not None:
+        check_key(sign)
+    if output is None:
+        return
+    check_name(output)
+    if output.is_dir():
+        raise InputError(
+            "a directory, and a file is to be written", at=f"-o {output}", do=f"name it: -o {output}/FILE.sh"
+        )
+    if not output.absolute().parent.is_dir():
+        raise InputError(
+            "there is no such directory to write to", at=f"-o {output}", do=f"mkdir -p {output.parent}"
+        )
+    if output.exists() and not is_bundle(output):
+        raise InputError(
+            "there is a file of this name, and it is no bundle", at=f"-o {output}", do="name another: -o FILE"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Opened:
     """What is bundled: the lockfile, one platform of it, and where its artifacts are."""
@@ -139,7 +169,14 @@ class _Opened:
             )
             return cls(given=given, platform=_chosen(mirror.lockfile, platform), locate=mirror.artifact)
         from envforge.formats import conda_lock
+        from envforge.node.bundles import is_bundle
 
+        if is_bundle(source):
+            raise InputError(
+                "this is a bundle already", at=str(source), do=f"envforge extract {source} DIR   # a mirror"
+            )
+        if lock is not None:
+            raise InputError("a lockfile has no other locks in it", at=f"--lock {lock}", do="leave it out")
         text = read_text(source)
         lockfile = conda_lock.read(text, source=str(source))
         given = LockfileInput(content=text.encode(), filename=source.name, lockfile=lockfile)

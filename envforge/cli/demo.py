@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.option("--offline", is_flag=True, help="Do not take a wheel from the real PyPI.")
 @output_options
 def command(directory: Path, *, offline: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Take the whole path once in DIR: lock, mirror, install without network, verify, render.
+    """Take the whole path once in DIR: lock, bundle, install without network, verify, extract, render.
 
     A small conda channel and a PyPI index are made on the spot; where PyPI is reached, a wheel of it comes
     along.  Each step shows the command that does it for real.
@@ -46,8 +46,8 @@ def command(directory: Path, *, offline: bool, as_json: bool, quiet: bool, verbo
     tour = take_tour(directory.absolute(), pypi=pypi, tell=tell, show=show)
     lines = [
         "",
-        f"All of it is in {directory}: environment.yml, conda-lock.yml, mirror/, prefix, greet.def.",
-        "With an environment.yml of your own: envforge lock, mirror, carry it over, install.",
+        f"All of it is in {directory}: environment.yml, conda-lock.yml, greet.sh, mirror, prefix, greet.def.",
+        "With an environment.yml of your own: envforge lock, envforge bundle, carry the file over, sh FILE.",
     ]
     document = {
         "directory": str(tour.directory),

@@ -9,7 +9,7 @@ import click
 
 from envforge.cli.console import Console, output_options, print_result
 from envforge.edges.scratch import disk_error, scratch
-from envforge.errors import InputError
+from envforge.errors import CouldNotError, InputError
 
 __all__ = ["command"]
 
@@ -40,6 +40,10 @@ def command(bundle: Path, directory: Path, *, as_json: bool, quiet: bool, verbos
             fresh.rename(place)
     except OSError as error:
         raise disk_error(error, place) from error
+    except CouldNotError as error:
+        if "--store" in (error.do or ""):  # nothing goes into a store here
+            error.do = "name a DIR where you may write"
+        raise
     document = {"directory": str(directory), "files": count, "lock": opened.contents.lock}
     print_result(console, [f"{directory} holds {opened.contents.name}: {count} files"], document)
     return 0

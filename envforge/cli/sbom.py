@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,10 @@ __all__ = ["command"]
 
 @click.command("sbom")
 @click.argument(
-    "source", metavar="[LOCKFILE|MIRROR|PREFIX]", default="conda-lock.yml", type=click.Path(path_type=Path)
+    "source",
+    metavar="[LOCKFILE|MIRROR|BUNDLE|PREFIX]",
+    default="conda-lock.yml",
+    type=click.Path(path_type=Path),
 )
 @click.option(
     "-p", "--platform", help="Which platform of the lock.  [default: the only one, or this machine's]"
@@ -52,32 +56,67 @@ def command(
     """List the packages of one platform as a software bill of materials: CycloneDX 1.6 in JSON.
 
     Each has its purl, hashes, origin, what it depends on, and its licence as far as that is at hand: a mirror
-    has everything, a prefix names the licences without their texts, a lockfile says nothing about them.
+    has everything, a bundle what it was made with, a prefix names the licences without their texts, a
+    lockfile says nothing about them.
     """
-    from envforge.sbom import licenses_text, make_sbom
-
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     chosen = None if platform is None else check_platform(platform, at="-p")
-    bill = _read(source, _Choice(platform=chosen, groups=("main", *groups), lock=lock, stores=stores))
+    choice = _Choice(platform=chosen, groups=("main", *groups), lock=lock, stores=stores)
+    said = _of_bundle(source, choice, licenses=licenses)
+    if said is None:
+        said = _made(console, _read(source, choice), licenses=licenses)
+    text = str(said["text"])
+    if output is not None:
+        write_atomically(output, text)
+    written = f"{output}: {said['packages']} packages for {said['platform']}"
+    print_result(console, [text.rstrip("\n") if output is None else written], said)
+    return 0
+
+
+def _made(console: Console, bill: _Bill, *, licenses: bool) -> dict[str, object]:
+    from envforge.sbom import licenses_text, make_sbom
+
     missing = sum(row.sha256 not in bill.facts for row in bill.rows)
     if missing:
         console.note(f"no licence is known of {missing} packages: their artifacts are not at hand")
-    if licenses:
-        text = licenses_text(bill.rows, bill.facts)
-    else:
-        text = make_sbom(bill.lockfile, bill.platform, bill.rows, bill.facts)
-    if output is not None:
-        write_atomically(output, text)
-    document = {
+    return {
         "packages": len(bill.rows),
         "platform": bill.platform,
         "lock": f"sha256:{bill.lockfile.digest()}",
         "without_license": sum(_unlicensed(row, bill.facts) for row in bill.rows),
-        "text": text,
+        "text": licenses_text(bill.rows, bill.facts)
+        if licenses
+        else make_sbom(bill.lockfile, bill.platform, bill.rows, bill.facts),
     }
-    written = f"{output}: {len(bill.rows)} packages for {bill.platform}"
-    print_result(console, [text.rstrip("\n") if output is None else written], document)
-    return 0
+
+
+def _of_bundle(source: Path, choice: _Choice, *, licenses: bool) -> dict[str, object] | None:
+    """What a bundle says of itself, as it was made; ``None`` for another source."""
+    from envforge.node.bundles import BILL, LICENSES, Bundle, is_bundle
+
+    if not is_bundle(source):
+        return None
+    bundle = Bundle(source)
+    _check_choice(choice, "bundle", bundle.contents.platform, bundle.contents.groups)
+    bill = bundle.text(BILL)
+    components = json.loads(bill)["components"]
+    return {
+        "packages": len(components),
+        "platform": bundle.contents.platform,
+        "lock": f"sha256:{bundle.contents.lock}",
+        "without_license": sum("licenses" not in component for component in components),
+        "text": bundle.text(LICENSES) if licenses else bill,
+    }
+
+
+def _check_choice(choice: _Choice, what: str, platform: str, groups: Sequence[str]) -> None:
+    wrong = choice.platform is not None and choice.platform != platform
+    if wrong or len(choice.groups) > 1:
+        raise InputError(
+            f"the {what} is of {platform}, with the groups {', '.join(groups)}",
+            at="-p" if wrong else "--group",
+            do="leave it out: what is in it is listed, all of it",
+        )
 
 
 def _unlicensed(row: LockedPackage, facts: Mapping[str, PackageFacts]) -> bool:
@@ -135,13 +174,7 @@ def _of_prefix(source: Path, choice: _Choice) -> _Bill:
     from envforge.node.receipts import read_receipt
 
     tree, receipt = read_receipt(source)
-    wrong = choice.platform is not None and choice.platform != receipt.platform
-    if wrong or len(choice.groups) > 1:
-        raise InputError(
-            f"the prefix is of {receipt.platform}, with the groups {', '.join(receipt.groups)}",
-            at="-p" if wrong else "--group",
-            do="leave it out: what is installed is listed, all of it",
-        )
+    _check_choice(choice, "prefix", receipt.platform, receipt.groups)
     text = read_document(tree / ".envforge" / "lock.json", "the lock", do="install again")
     rows = receipt.packages
     return _Bill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform as host
 import shlex
 import sys
@@ -14,10 +15,13 @@ from envforge.demo.index import build_demo_index
 from envforge.edges.process import Command, Completed, run
 from envforge.edges.store import make_directory, remove_tree
 from envforge.errors import CouldNotError, InputError
+from envforge.model.bundle import BUNDLE_PLATFORMS
 
 __all__ = ["Tour", "Visited", "take_tour"]
 
 _MARK = ".envforge-demo"
+_PROGRAMS = Path(sys.executable).parent
+"""Where the command of this very envforge is, if it is installed."""
 _PYPI = "https://pypi.org/simple"
 
 _SPECIFICATION = """\
@@ -54,7 +58,7 @@ class Tour:
 def take_tour(
     directory: Path, *, pypi: bool, tell: Callable[[str], None], show: Callable[[Visited], None]
 ) -> Tour:
-    """Make a channel and an index below ``directory``, then lock, mirror, install, verify and render.
+    """Make a channel and an index below ``directory``, then lock, bundle, install, verify, extract, render.
 
     :param directory: a new directory, or one that an earlier tour has made, which is made anew.
     :param pypi: also take a wheel from the real PyPI.
@@ -96,26 +100,7 @@ def _itinerary(platform: str) -> list[tuple[str, tuple[str, ...], bool]]:
             ("envforge", "lock", "environment.yml", "-p", platform, *_glibc(platform)),
             False,
         ),
-        (
-            "Mirror: exactly what the lockfile names, as a channel and an index.",
-            ("envforge", "mirror", "conda-lock.yml", "mirror"),
-            False,
-        ),
-        (
-            "Install: with the network cut off, as on a compute node.",
-            ("envforge", "install", "mirror", "--prefix", "prefix"),
-            True,
-        ),
-        (
-            "Verify: every file is what was installed, and is derived again from the locked artifacts.",
-            ("envforge", "verify", "prefix", "--against", "mirror"),
-            True,
-        ),
-        (
-            "Use it: the library, the script and the text file all name the prefix.",
-            ("prefix/bin/greet",),
-            False,
-        ),
+        *_carrying(platform),
         (
             "Render: a recipe that installs the mirror into an Apptainer or Singularity image.",
             (
@@ -133,6 +118,47 @@ def _itinerary(platform: str) -> list[tuple[str, tuple[str, ...], bool]]:
     ]
 
 
+def _carrying(platform: str) -> list[tuple[str, tuple[str, ...], bool]]:
+    """From the lockfile to an environment that works, and a mirror: by way of a bundle where one can be."""
+    bundled = platform in BUNDLE_PLATFORMS
+    source = "greet.sh" if bundled else "mirror"
+    mirror = (
+        "Mirror: exactly what the lockfile names, as a channel and an index.",
+        ("envforge", "mirror", "conda-lock.yml", "mirror"),
+        False,
+    )
+    bundle = (
+        "Bundle: exactly what the lockfile names, in one file; without a Python, which this machine has.",
+        ("envforge", "bundle", "conda-lock.yml", "--no-runtime", "-o", "greet.sh"),
+        False,
+    )
+    extract = (
+        "Extract: what the bundle carries, as a channel and an index for any other tool.",
+        ("envforge", "extract", "greet.sh", "mirror"),
+        False,
+    )
+    started = bundled and (_PROGRAMS / "envforge").exists()
+    return [
+        bundle if bundled else mirror,
+        (
+            "Install: with the network cut off, as on a compute node.",
+            (*(("sh",) if started else ("envforge", "install")), source, "--prefix", "prefix"),
+            True,
+        ),
+        (
+            "Verify: every file is what was installed, and is derived again from the locked artifacts.",
+            ("envforge", "verify", "prefix", "--against", source),
+            True,
+        ),
+        (
+            "Use it: the library, the script and the text file all name the prefix.",
+            ("prefix/bin/greet",),
+            False,
+        ),
+        *([extract] if bundled else []),
+    ]
+
+
 def _glibc(platform: str) -> tuple[str, ...]:
     """The demonstration's packages are of this machine, so they need this machine's glibc."""
     if not platform.startswith("linux-"):
@@ -142,16 +168,20 @@ def _glibc(platform: str) -> tuple[str, ...]:
 
 
 def _visit(directory: Path, title: str, words: tuple[str, ...], *, isolated: bool) -> Visited:
-    argv = (
-        (sys.executable, "-m", *words) if words[0] == "envforge" else (str(directory / words[0]), *words[1:])
-    )
+    argv = words
+    if words[0] == "envforge":
+        argv = (sys.executable, "-m", *words)
+    elif "/" in words[0]:
+        argv = (str(directory / words[0]), *words[1:])
     shown = shlex.join(words)
     if isolated and _can_isolate():
         argv = ("unshare", "--map-root-user", "--net", *argv)
         shown = f"unshare --map-root-user --net {shown}"
-    done = run(
-        Command(argv=argv, cwd=directory, env={"ENVFORGE_CACHE": str(directory / "cache")}, network=True)
-    )
+    env = {
+        "ENVFORGE_CACHE": str(directory / "cache"),
+        "PATH": f"{_PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+    done = run(Command(argv=argv, cwd=directory, env=env, network=True))
     if done.returncode != 0:
         raise _failed(shown, done)
     return Visited(title=title, command=shown, output=done.stdout.rstrip("\n"))

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envforge.edges.scratch import owner_mark
 from envforge.errors import CouldNotError, InputError
 from envforge.model.lockfile import canonical_name
 
@@ -277,7 +278,7 @@ def _repacked(path: Path, filename: str, scratch: Path | None) -> Iterator[Path]
     py-rattler reads no compressed outer archive, and no zip64 fields where they are not needed; conda
     takes both, and packages of both kinds are published.
     """
-    with tempfile.TemporaryDirectory(prefix="envforge-", dir=scratch) as directory:
+    with tempfile.TemporaryDirectory(prefix=f".work-{owner_mark()}-", dir=scratch) as directory:
         plain = Path(directory, "package.conda")
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(plain, "w", zipfile.ZIP_STORED) as new:
             for info in _checked(old, filename):
@@ -294,7 +295,7 @@ def _named(path: Path, filename: str, scratch: Path | None) -> Iterator[Path]:
     if path.name.endswith(suffix):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="envforge-", dir=scratch) as directory:
+    with tempfile.TemporaryDirectory(prefix=f".work-{owner_mark()}-", dir=scratch) as directory:
         link = Path(directory, f"package{suffix}")
         link.symlink_to(path.resolve())
         yield link

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -287,14 +287,15 @@ def _read_json(path: Path, filename: str) -> dict[str, Any]:
 # -- whether a tree is still what it was ---------------------------------------------------------------
 
 
-def first_altered(tree: Path, artifact: Path, filename: str, *, hashing: bool) -> str | None:
+def first_altered(tree: Path, artifact: Path, filename: str, *, hashing: bool, scratch: Path) -> str | None:
     """The first path of a stored tree that is not what the artifact says.
 
-    :param artifact: the package under a name with its suffix; its own hash was checked.
+    :param artifact: the package, under whatever name; its own hash was checked.
     :param hashing: also the content of files that are linked as they are; else that is left to whoever hashes
         them anyway.  What an environment gets in another form (paths put in, bytecode) is hashed here.
+    :param scratch: where an odd archive may be written anew.
     """
-    info = conda_info_files(artifact, filename)
+    info = conda_info_files(artifact, filename, scratch=scratch)
     for name, content in info.items():
         path = tree / name
         if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
@@ -313,7 +314,7 @@ def first_altered(tree: Path, artifact: Path, filename: str, *, hashing: bool) -
             hashes[name] = entry.get("sha256")
         else:
             return str(name)
-    return _first_wrong_link(tree, artifact, filename, links, hashes)
+    return _first_wrong_link(tree, links, hashes, lambda: conda_links(artifact, filename, scratch=scratch))
 
 
 def _noted(tree: Path, kind: str) -> frozenset[str]:
@@ -342,10 +343,9 @@ def _is_listed(tree: Path, entry: Mapping[str, Any], executables: frozenset[str]
 
 def _first_wrong_link(
     tree: Path,
-    artifact: Path,
-    filename: str,
     links: Sequence[Mapping[str, Any]],
     hashes: Mapping[str, object],
+    packed_links: Callable[[], Mapping[str, str]],
 ) -> str | None:
     """The first link that leads elsewhere than the package's own; ``hashes`` are those of proven files.
 
@@ -357,7 +357,7 @@ def _first_wrong_link(
         end = os.path.relpath(os.path.realpath(tree / entry["_path"]), root)
         if end not in hashes or hashes[end] is None or hashes[end] != entry.get("sha256"):
             unproven.append(entry["_path"])
-    packed = conda_links(artifact, filename) if unproven else {}
+    packed = packed_links() if unproven else {}
     return next((n for n in unproven if packed.get(n) != os.readlink(tree / n)), None)  # noqa: PTH115
 
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,26 +262,14 @@ class Store:
                 contents = read_wheel(artifact, filename)
                 altered = first_altered_wheel_file(tree, contents, hashing=hashing)
             else:
-                with self._suffixed(artifact, filename) as named:
-                    altered = first_altered(tree, named, filename, hashing=hashing)
+                scratch = self._make(self.root / "tmp")
+                altered = first_altered(tree, artifact, filename, hashing=hashing, scratch=scratch)
             if altered is None:
                 return None
         # It may be wrong about its own files, or be of a kind that can be unpacked and not read: only a
         # second one can tell.
         with self.scratch() as directory:
             return first_unlike(tree, _unpack(artifact, filename, sha256, directory))
-
-    @contextmanager
-    def _suffixed(self, artifact: Path, filename: str) -> Iterator[Path]:
-        """``artifact`` under a name that says what kind of archive it is; in a mirror it has that already."""
-        suffix = ".conda" if filename.endswith(".conda") else ".tar.bz2"
-        if artifact.name.endswith(suffix):
-            yield artifact
-            return
-        with self.scratch() as directory:
-            named = directory / f"package{suffix}"
-            named.symlink_to(artifact.resolve())
-            yield named
 
 
 def _unpack(artifact: Path, filename: str, sha256: str, directory: Path) -> Path:

@@ -24,7 +24,9 @@ from envforge.model.manifest import Manifest
 from envforge.model.receipt import Difference
 
 __all__ = [
+    "BILL",
     "BUNDLE_JSON",
+    "LICENSES",
     "MANIFEST",
     "RUNTIME",
     "Bundle",
@@ -36,6 +38,7 @@ __all__ = [
 RUNTIME = "runtime.tar.gz"
 MANIFEST = "manifest.json"
 BUNDLE_JSON = "bundle.json"
+BILL, LICENSES = "sbom.cdx.json", "licenses.txt"
 T = TypeVar("T")
 _TEXT_LIMIT = 512_000_000
 """Bytes of a manifest or lock, which are read into memory."""
@@ -190,6 +193,14 @@ class Bundle:
     def _open(self) -> Iterator[BinaryIO]:
         try:
             file = self.path.open("rb")
+        except FileNotFoundError as error:
+            raise InputError(
+                "there is no such bundle", at=str(self.path), do="check the path, or carry it over first"
+            ) from error
+        except IsADirectoryError as error:
+            raise InputError(
+                "a directory, and no bundle", at=str(self.path), do="name the file that envforge bundle wrote"
+            ) from error
         except OSError as error:
             raise CouldNotError(
                 f"cannot read the bundle: {error.strerror or error}",

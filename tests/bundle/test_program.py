@@ -274,6 +274,24 @@ def test_without_a_runtime(node: Node) -> None:
     assert everything(node.place) == {"b.sh", "record"}
 
 
+def test_without_a_runtime_the_environment_looks_after_itself(node: Node) -> None:
+    """A delta, where the node has no envforge but that of the environment it is for."""
+    write_bundle(node.place / "b.sh", packed=b"")
+    own = node.place / "an e" / ".envforge" / "bin" / "envforge"
+    own.parent.mkdir(parents=True)
+    own.write_text(RECORDER)
+    own.chmod(0o755)
+    (node.place / "e").symlink_to("an e")
+    for prefix in ("e", f"{node.place}/e/"):
+        ended = node("b.sh", "--prefix", prefix)
+        assert ended.status == 0, ended.err
+        assert f"next: {node.place}/e/.envforge/bin/envforge verify {node.place}/e\n" in ended.err
+        program, *words = node.record.read_text().split("\0")[:-1]
+        assert program == f"{node.place}/e/.envforge/bin/envforge"
+        assert words == ["install", "./b.sh", "--prefix", prefix]
+    node("b.sh", "list").assert_error(3, "no runtime, and this node no envforge")
+
+
 # -- damage --------------------------------------------------------------------------------------------
 
 

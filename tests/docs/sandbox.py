@@ -11,9 +11,11 @@ A page says in HTML comments, which a reader does not see, what a test cannot gu
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,10 +29,12 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
+import envforge
 from envforge.demo.channel import ChannelBuilder
 from envforge.demo.index import IndexBuilder, Wheel
 from envforge.demo.interpreter import python_package
 from envforge.demo.packages import Package, noarch_python
+from tests.runtime.conftest import installed_wheel
 
 PLACES = ("/project", "/media/stick", "/site")
 """Directories that pages name, and that are the sandbox's own while they are run."""
@@ -43,7 +47,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _NEEDLESS = re.compile(
     r"include/|lib/python[^/]+/(?:encodings/(?!__init__|aliases|ascii|latin_1|utf_8\.|idna|cp437)"
-    r"|(?:__phello__|asyncio|concurrent|ctypes|curses|dbm|html|http|logging|multiprocessing|pydoc_data|sqlite3|tomllib"
+    r"|(?:__phello__|curses|dbm|http|multiprocessing|pydoc_data|sqlite3|tomllib"
     r"|unittest|venv|wsgiref|xml|xmlrpc|zoneinfo)/)"
 )
 _COMMENT = re.compile(r"<!-- *([a-z ]+?)(?:: *(.*?))? *-->")
@@ -97,6 +101,16 @@ class Outside:
     directory: Path
     platform: str
 
+    @property
+    def release(self) -> Path:
+        """An envforge whose runtime is made of the wheels that are installed here."""
+        return self.directory / "release"
+
+    @property
+    def wheels(self) -> str:
+        """The simple index that has them."""
+        return (self.directory / "wheels").as_uri()
+
     @classmethod
     def build(cls, directory: Path) -> Outside:
         """Make them: this Python, numpy in two versions, and einops; nothing in them does anything."""
@@ -112,7 +126,33 @@ class Outside:
         index = IndexBuilder(directory / "pypi")
         index.add(Wheel(name="einops", version="0.8", files={"einops/__init__.py": b""}))
         index.write_index()
-        return cls(directory, python.subdir)
+        outside = cls(directory, python.subdir)
+        outside._release_wheels()
+        return outside
+
+    def _release_wheels(self) -> None:
+        """A release names its wheels by hash, and the real ones are not on every machine that runs this."""
+        package = shutil.copytree(
+            Path(envforge.__file__).parent,
+            self.release / "envforge",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        machine = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}.get(self.platform, "any")
+        pins = []
+        for name, tag in (
+            ("click", "py3-none-any"),
+            ("py-rattler", f"cp310-abi3-manylinux_2_28_{machine}"),
+            ("securesystemslib", "py3-none-any"),
+        ):
+            page = self.directory / "wheels" / name
+            page.mkdir(parents=True)
+            row = installed_wheel(name, tag, page)
+            (page / "index.html").write_text(f'<a href="{row.filename}">{row.filename}</a>\n')
+            pins.append(
+                {"name": name, "version": row.version, "filename": row.filename, "sha256": row.sha256}
+            )
+        pinned = {"format": 1, "platforms": {self.platform: pins}}
+        (package / "runtime" / "wheels.json").write_text(json.dumps(pinned))
 
     def translate(self, text: str) -> str:
         """``text`` with this machine's platform for linux-64."""
@@ -141,8 +181,12 @@ class Sandbox:
         """Make it below ``root``, with a web server that ends with it."""
         for place in (*PLACES, "/work", "/home"):
             (root / place[1:]).mkdir(parents=True)
+        start = (
+            f"import sys; sys.path.insert(0, {str(outside.release)!r}); "
+            "from envforge.__main__ import main; main()"
+        )
         for name, words in (
-            ("envforge", (sys.executable, "-m", "envforge")),
+            ("envforge", ("env", f"PIP_INDEX_URL={outside.wheels}", sys.executable, "-c", start)),
             ("conda-lock", (sys.executable, "-m", "conda_lock")),
             ("python", (sys.executable,)),
             ("uv", (find_uv_bin(),)),

@@ -194,6 +194,7 @@ def test_commands_and_options_in_the_pages_exist() -> None:
         for block in blocks(page)
         if block.language == "sh"
         for line in block.text.replace("\\\n", " ").splitlines()
+        if "ln -s" not in line
     ]
     for line in lines:
         for words in re.findall(r"(?:^|&& |/bin/)(envforge .*?)(?= && |$)", line):
@@ -290,6 +291,10 @@ def raised() -> Iterator[tuple[int, str]]:
                 kind = getattr(errors, node.func.id, None) if isinstance(node.func, ast.Name) else None
             if isinstance(kind, type) and issubclass(kind, errors.EnvforgeError):
                 yield from ((kind.exit_code, text) for one in node.args for text in texts(one))
+
+    program = (PACKAGE / "templates" / "bundle.sh").read_text(encoding="utf-8")
+    for status, text in re.findall(r'\bfail (\d) "(.*?)" "', program):
+        yield int(status), re.sub(r"\$\{.*?\}|\$\w+", "\0", text)
 
 
 def said() -> str:

@@ -69,10 +69,11 @@ def test_it_is_the_whole_node_half(unpacked: Path, tmp_path: Path) -> None:
 
 def test_a_command_of_the_laptop_says_that_it_is_one(unpacked: Path, tmp_path: Path) -> None:
     (tmp_path / "environment.yml").write_text("dependencies: []\n")
-    done = started(unpacked, "-m", "envforge", "lock", cwd=tmp_path)
-    assert done.returncode == 3
-    assert "node's half" in done.stderr
-    assert "Traceback" not in done.stderr
+    for command in ("lock", "demo"):  # a library that is not there, and a part of envforge
+        done = started(unpacked, "-m", "envforge", command, cwd=tmp_path)
+        assert done.returncode == 3
+        assert "node's half" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_progress_needs_no_library_to_draw_it(unpacked: Path) -> None:
