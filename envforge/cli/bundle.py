@@ -130,17 +130,9 @@ def _check_before(output: Path | None, sign: Path | None) -> None:
 
     if sign is not None:
         check_key(sign)
-    if output is None:
+    if output is None or output.is_dir():
         return
     check_name(output)
-    if output.is_dir():
-        raise InputError(
-            "a directory, and a file is to be written", at=f"-o {output}", do=f"name it: -o {output}/FILE.sh"
-        )
-    if not output.absolute().parent.is_dir():
-        raise InputError(
-            "there is no such directory to write to", at=f"-o {output}", do=f"mkdir -p {output.parent}"
-        )
     if output.exists() and not is_bundle(output):
         raise InputError(
             "there is a file of this name, and it is no bundle", at=f"-o {output}", do="name another: -o FILE"

@@ -345,6 +345,8 @@ class BuildingFetcher(Fetcher):
         *,
         sha256: str | None,
         md5: str | None = None,
+        with_md5: bool = True,
+        resume: bool = False,
         advance: Callable[[int], None] = lambda _: None,
     ) -> Downloaded:
         """As any fetcher's; a wheel that was built is copied.
@@ -352,7 +354,9 @@ class BuildingFetcher(Fetcher):
         :raises CouldNotError: also if it cannot be built again.
         """
         if not url.startswith(BUILT):
-            return super().download(url, destination, sha256=sha256, md5=md5, advance=advance)
+            return super().download(
+                url, destination, sha256=sha256, md5=md5, with_md5=with_md5, resume=resume, advance=advance
+            )
         if sha256 not in self._known:
             raise CouldNotError(
                 f"{url.removeprefix(BUILT)} was built when it was locked, and is not here",
@@ -363,5 +367,11 @@ class BuildingFetcher(Fetcher):
         uv = Uv(cache=self._cache / "uv", indexes=built.indexes, exclude_newer=None, offline=False)
         builder = Builder(uv, cache=self._cache, fetcher=self, reporter=self._reporter)
         return super().download(
-            builder.rebuild(built, base).as_uri(), destination, sha256=sha256, md5=md5, advance=advance
+            builder.rebuild(built, base).as_uri(),
+            destination,
+            sha256=sha256,
+            md5=md5,
+            with_md5=with_md5,
+            resume=resume,
+            advance=advance,
         )
