@@ -245,7 +245,10 @@ def test_what_the_lockfile_holds_of_envforge_is_documented() -> None:
         PACKAGE / "model" / "runtime.py",
     ):
         found |= set(re.findall(r'["`](envforge\.[a-z]+)', path.read_text(encoding="utf-8")))
-    documented = {row[0].strip("`").replace(".PLATFORM", "") for row in table(REFERENCE / "lockfile.md")}
+    documented = {
+        row[0].strip("`").replace(".PLATFORM", "").replace(".NAME", "")
+        for row in table(REFERENCE / "lockfile.md")
+    }
     assert {name for name in documented if name.startswith("envforge.")} == found - {"envforge.lock"}
 
 
