@@ -337,7 +337,7 @@ NAMED = "name each package that may be built: building runs its code on this mac
             3,
             DIRECTORY,
         ),
-        (f"{D}- pip:\n  - --no-binary=:all:\n", "--no-binary :all: names no package", 3, NAMED),
+        (f"{D}- pip:\n  - --no-binary=a/b\n", "--no-binary a/b names no package", 3, NAMED),
         (
             f"{D}- pip:\n  - git+https://u:secret@h/x\n",
             "'git+https://***@h/x' is a URL without a name",
