@@ -243,6 +243,7 @@ def test_what_the_lockfile_holds_of_envforge_is_documented() -> None:
         PACKAGE / "formats" / "conda_lock.py",
         PACKAGE / "model" / "lockfile.py",
         PACKAGE / "model" / "runtime.py",
+        PACKAGE / "model" / "built.py",
     ):
         found |= set(re.findall(r'["`](envforge\.[a-z]+)', path.read_text(encoding="utf-8")))
     documented = {
