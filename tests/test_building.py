@@ -145,6 +145,12 @@ def test_an_sdist_that_was_named_is_built_locked_carried_and_installed(
     assert shared["from-source"]["hash"] == {"sha256": sha256}
     assert shared["from-source"]["url"].endswith("/from_source-1.0.tar.gz")
 
+    read = "import sys; from conda_lock.lockfile import parse_conda_lock_file as read; import pathlib;"
+    read += "print([p.url for p in read(pathlib.Path('conda-lock.yml')).package if p.manager == 'pip'])"
+    argv = [sys.executable, "-W", "ignore", "-c", read]
+    told = subprocess.run(argv, cwd=envforge.cwd, capture_output=True, text=True, check=True).stdout
+    assert "from_source-1.0.tar.gz" in told
+
     before = lockfile.read_bytes()
     again = envforge("lock", *GLIBC)
     assert "runs on this machine" not in again.err

@@ -38,7 +38,7 @@ VERSION = 1
 CUSTOM_FORMAT = 2
 """The newest version of the keys that envforge puts into ``custom_metadata``, under ``envforge.format``.
 
-2 is written where wheels were built (:mod:`envforge.model.built`), else 1: an older envforge would leave
+2 is written where wheels were built, else 1: an older envforge would leave
 out a project in silence.
 """
 

@@ -244,9 +244,13 @@ def test_what_the_lockfile_holds_of_envforge_is_documented() -> None:
         PACKAGE / "formats" / "conda_lock.py",
         PACKAGE / "model" / "lockfile.py",
         PACKAGE / "model" / "runtime.py",
+        PACKAGE / "model" / "built.py",
     ):
         found |= set(re.findall(r'["`](envforge\.[a-z]+)', path.read_text(encoding="utf-8")))
-    documented = {row[0].strip("`").replace(".PLATFORM", "") for row in table(REFERENCE / "lockfile.md")}
+    documented = {
+        row[0].strip("`").replace(".PLATFORM", "").replace(".NAME", "")
+        for row in table(REFERENCE / "lockfile.md")
+    }
     assert {name for name in documented if name.startswith("envforge.")} == found - {"envforge.lock"}
 
 

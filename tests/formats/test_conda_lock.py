@@ -341,14 +341,14 @@ PLACED = "conda-lock.yml: "
             REMEDY,
         ),
         (
-            put("metadata", "custom_metadata", {"envforge.format": "2"}),
-            f"envforge's part of the lockfile has format 2, {VERSIONS} up to 1",
+            put("metadata", "custom_metadata", {"envforge.format": "3"}),
+            f"envforge's part of the lockfile has format 3, {VERSIONS} up to 2",
             "metadata.custom_metadata.envforge.format",
             "use a newer envforge",
         ),
         (
-            put("metadata", "custom_metadata", {"envforge.format": "3", "envforge.needs": "1.4"}),
-            f"envforge's part of the lockfile has format 3, {VERSIONS} up to 1",
+            put("metadata", "custom_metadata", {"envforge.format": "4", "envforge.needs": "1.4"}),
+            f"envforge's part of the lockfile has format 4, {VERSIONS} up to 2",
             "metadata.custom_metadata.envforge.format",
             "use envforge 1.4 or newer",
         ),

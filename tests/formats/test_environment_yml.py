@@ -170,7 +170,8 @@ KNOWN = (
     "allow-pypi-requests, category, channels, dependencies, name, pip-repositories, platforms, "
     "prefix, variables"
 )
-WHEEL = "build a wheel of it, put it on an index, and require NAME==VERSION"
+DIRECTORY = "write it relative to this file: ./DIRECTORY"
+NAMED = "name each package that may be built: building runs its code on this machine"
 
 
 @pytest.mark.parametrize(
@@ -331,11 +332,12 @@ WHEEL = "build a wheel of it, put it on an index, and require NAME==VERSION"
         ),
         (f"{D}- pip:\n  - a --config-settings x=1\n", "--config-settings is not supported", 3, "remove it"),
         (
-            f"{D}- pip:\n  - ./src\n",
-            "'./src' is a path, and only what is on an index can be locked",
+            f"{D}- pip:\n  - ~/src\n",
+            "'~/src' is not the path of a project's directory",
             3,
-            WHEEL,
+            DIRECTORY,
         ),
+        (f"{D}- pip:\n  - --no-binary=a/b\n", "--no-binary a/b names no package", 3, NAMED),
         (
             f"{D}- pip:\n  - git+https://u:secret@h/x\n",
             "'git+https://***@h/x' is a URL without a name",
@@ -348,7 +350,12 @@ WHEEL = "build a wheel of it, put it on an index, and require NAME==VERSION"
             3,
             "copy the lines of that file here",
         ),
-        (f"{D}- pip:\n  - -e .\n", "the line '-e .' is not supported yet", 3, WHEEL),
+        (
+            f"{D}- pip:\n  - -e git+https://h/x\n",
+            "the line '-e git+https://h/x' is not supported yet",
+            3,
+            "write the path of a project's directory: ./DIRECTORY",
+        ),
         (
             f"{D}- pip:\n  - --find-links=/w\n",
             "the line '--find-links=/w' is not supported yet",
@@ -415,3 +422,18 @@ def test_aliases_do_not_explode() -> None:
 def test_no_error_repeats_a_secret() -> None:
     for line in ("-i ftp://me:secret@h/x", "--find-links https://me:secret@h", "https://me:secret@h/a.whl"):
         assert "secret" not in "".join(map(str, error(f"{D}- pip:\n  - {line}\n")))
+
+
+def test_what_is_built_is_named_as_pip_names_it() -> None:
+    lines = (
+        "--no-binary Alpha_one,beta",
+        "--no-binary=gamma",
+        "-e ./mine",
+        "--editable=.",
+        "../other[x,y]  # why",
+    )
+    spec = environment_yml.read(
+        "dependencies:\n- pip:\n" + "".join(f"  - {line}\n" for line in lines), source="environment.yml"
+    )
+    assert spec.no_binary == ("alpha-one", "beta", "gamma")
+    assert [line.text for line in spec.pip] == ["./mine", ".", "../other[x,y]"]

@@ -12,6 +12,8 @@ from envforge.resolvers import pypi
 from ._index import Index, Wheel
 from ._resolving import Ask, brings, lines, target
 
+INSTEAD = "take alpha from conda: write it outside pip:; or build it: envforge lock --no-binary alpha"
+
 
 def failure(ask: Ask, *texts: str, **request: Any) -> EnvforgeError:
     with pytest.raises(EnvforgeError) as caught:
@@ -122,7 +124,7 @@ def test_no_wheel_fits_the_target(index: Index, ask: Ask, wheels: list[Wheel]) -
     error = failure(ask, "alpha>=1", indexes=[index.file_url])
     assert isinstance(error, UnsatisfiableError)
     assert error.what == "no wheel of alpha>=1 fits linux-64 with glibc 2.28 and Python 3.11.14"
-    assert (error.at, error.do) == ("environment.yml:1", "take alpha from conda: write it outside pip:")
+    assert (error.at, error.do) == ("environment.yml:1", INSTEAD)
 
 
 def test_an_sdist_is_not_taken(index: Index, ask: Ask) -> None:
@@ -130,7 +132,7 @@ def test_an_sdist_is_not_taken(index: Index, ask: Ask) -> None:
     index.add_sdist("alpha", "1.0")
     error = failure(ask, "beta", indexes=[index.file_url])
     assert error.what == "no wheel of alpha fits linux-64 with glibc 2.28 and Python 3.11.14"
-    assert error.do == "take alpha from conda: write it outside pip:"
+    assert error.do == INSTEAD
 
 
 def test_a_wheel_that_uv_took_for_another_glibc_is_refused(index: Index, ask: Ask) -> None:
