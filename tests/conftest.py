@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from envforge.demo.channel import ChannelBuilder, DemoChannel, build_demo_channel
 from envforge.demo.index import DemoIndex, build_demo_index
 from envforge.demo.interpreter import host_platform
 from envforge.edges.machine import glibc_version
+
+# A machine that is busy with other things makes examples slowly; that is no fault of the strategy.
+hypothesis.settings.register_profile(
+    "envforge", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("envforge")
 
 KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "COVERAGE_PROCESS_START"}
 
