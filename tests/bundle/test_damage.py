@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import os
 import random
-import re
 import tarfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from envforge.edges.tarball import end_of_tar, member_header, padding
 from envforge.edges.unpack import unpack_runtime
-from envforge.errors import CouldNotError, EnvforgeError, InputError
+from envforge.errors import CouldNotError, InputError
 from envforge.formats import bundle_header, bundle_json, manifest_json
 from envforge.model.bundle import HEADER_SIZE, Header
 from envforge.model.manifest import Manifest, MirrorFile
@@ -51,9 +52,7 @@ def is_refused(path: Path, name: str | None = None) -> bool:
             return not bundle.holds(name)
         return bool(bundle.check())
     except (InputError, CouldNotError) as error:
-        assert error.do, error
-        assert error.at, error
-        return True
+        return bool(error.do and error.at)
 
 
 # -- what fell over ------------------------------------------------------------------------------------
@@ -164,11 +163,11 @@ def sealed(path: Path, members: bytes, manifest: bytes) -> None:
 def listed(files: dict[str, bytes]) -> bytes:
     """A manifest that is right about ``files``."""
     rows = [
-        f'{{"path": "{name}", "sha256": "{hashlib.sha256(data).hexdigest()}", "size": {len(data)}}}'
+        {"path": name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         for name, data in files.items()
     ]
-    text = manifest_json.write(Manifest(locks=("evil",), channels=(), files=()))
-    return re.sub(r'"files": \[\s*\]', '"files": [' + ",\n".join(rows) + "]", text).encode()
+    document = json.loads(manifest_json.write(Manifest(locks=("evil",), channels=(), files=())))
+    return json.dumps(document | {"files": rows}).encode()
 
 
 def member(name: str, data: bytes = b"x", **values: object) -> bytes:
@@ -218,7 +217,7 @@ def test_names_that_leave(tmp_path: Path, name: str) -> None:
         (member("a", uid=7, uname="ada"), "not one that envforge writes"),
         (member("a", mtime=1), "not one that envforge writes"),
         (member("a", pax_headers={"comment": "x"}), "damaged"),
-        (member("a", pax_headers={"path": "../x"}), "damaged"),
+        (member("a", pax_headers={"path": "../x"}), "does not stay inside"),
         (member("a", pax_headers={"size": "0"}), "damaged"),
         (member("a", pax_headers={"GNU.sparse.realsize": "9" * 18}), "damaged"),
         (member("a") * 2, "twice"),
@@ -349,8 +348,12 @@ kinds = st.sampled_from(
 )
 evil_members = st.builds(
     lambda name, data, kind, link, mode: member(name, data, type=kind, linkname=link, mode=mode),
-    paths, st.binary(max_size=600), kinds, st.sampled_from(["", "/etc", "../.."]), st.sampled_from([0o644, 0o777]),
-)  # fmt: skip
+    paths,
+    st.binary(max_size=600),
+    kinds,
+    st.sampled_from(["", "/etc", "../.."]),
+    st.sampled_from([0o644, 0o777]),
+)
 
 
 @quick
@@ -371,11 +374,8 @@ def test_any_tar_is_a_mirror_or_refused(
         files = {name: data for name, data in files.items() if name.isprintable() and "\\" not in name}
     sealed(place / "b.sh", members, listed(files))
     (place / "x").mkdir()
-    try:
+    with suppress(InputError):
         Bundle(place / "b.sh").extract(place / "x")
-    except EnvforgeError as error:
-        assert error.exit_code == 2
-        assert error.do
     assert {path.name for path in place.iterdir()} == {"b.sh", "x"}
     assert not [path for path in (place / "x").rglob("*") if path.is_symlink()]
 
@@ -409,7 +409,6 @@ def link(name: str, to: str) -> bytes:
         (packed(member("runtime/a", b"", type=tarfile.CHRTYPE)), "no file, directory"),
         (packed(member_header("runtime/a", (1 << 63) - 1)), "too much"),
         (packed(member_header("runtime/a", 1 << 20)), "cannot be read"),
-        (packed(*(member(f"runtime/{n}", b"") for n in range(100_001))), "too much"),
         (packed(member("runtime/a", bytes(1000)))[:-30], "cannot be read"),
         (b"\x1f\x8b" + bytes(40), "cannot be"),
         (b"no gzip", "cannot be"),
@@ -434,7 +433,7 @@ def test_a_runtime_that_is_none(tmp_path: Path, archive: bytes, words: str) -> N
 
 
 def test_a_runtime_that_unpacks_to_too_much(tmp_path: Path) -> None:
-    """Three gigabytes in three megabytes; refused by its sizes, before the second file is begun."""
+    """A gigabyte in a megabyte, and two more; refused by its sizes, before the second file is begun."""
     member_of = member_header("runtime/a", (1 << 31) - 512), member_header("runtime/b", 1 << 30)
     archive = tmp_path / "runtime.tar.gz"
     folder = member("runtime", b"", type=tarfile.DIRTYPE, mode=0o755)

@@ -137,7 +137,7 @@ def test_groups_of_a_lockfile_are_those_that_are_asked_for(envforge: Shell, tmp_
 
 
 def test_the_same_runtime_is_left_out(carried: Carried, runtime_lock: Path, tmp_path: Path) -> None:
-    """``sh DELTA --prefix P`` is done by the envforge of the environment, and that of the new one is it again."""
+    """``sh DELTA --prefix P`` is done by the envforge of the old environment; the new one has it, too."""
     laptop = Shell(tmp_path, tmp_path)
     lock = publish(tmp_path / "site", *packages("2.0"))
     words = ("bundle", lock, "--runtime-lock", runtime_lock, "--since", carried.bundle, "--json", "-o")
