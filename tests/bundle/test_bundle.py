@@ -133,7 +133,7 @@ def test_what_is_extracted_is_a_mirror_for_everybody(carried: Carried, tmp_path:
     assert {"greet", "python", "libgreet"} <= set(found)
     index, wheels = (place / "pypi" / "simple").as_uri(), tmp_path / "wheels"
     words = ["-q", "--isolated", "--disable-pip-version-check", "--no-deps", "--index-url", index]
-    argv = [sys.executable, "-m", "pip", "download", *words, "-d", wheels, "greet-client"]
+    argv = [sys.executable, "-m", "pip", "download", *words, "-d", str(wheels), "greet-client"]
     subprocess.run(argv, check=True)
     assert os.listdir(wheels) == ["greet_client-2.0-py3-none-any.whl"]
 

@@ -9,7 +9,7 @@ import json
 import os
 import random
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +96,7 @@ def test_it_is_refused_by_the_command_line_in_three_lines(small: Path, envforge:
     for number, position in enumerate(places):
         changed = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
         (envforge.cwd / f"{number}.sh").write_bytes(changed)
+    calls: list[Sequence[object]]
     calls = [("install", f"{number}.sh", "--prefix", f"p{number}") for number in range(len(places))]
     calls += [("extract", f"{number}.sh", f"x{number}") for number in range(len(places))]
     calls += [("verify", f"{number}.sh") for number in range(len(places))]
@@ -262,7 +263,7 @@ def test_a_manifest_that_lies(
     refused(tmp_path / "b.sh", tmp_path / "place", words)
 
 
-def rewritten(small: Path, path: Path, change: Callable[[dict[str, bytes]], None]) -> None:
+def rewritten(small: Path, path: Path, changed: Mapping[str, bytes]) -> None:
     """The small bundle with other files, and a manifest and header that are right about them."""
     bundle = Bundle(small)
     files = {entry.path: b"" for entry in bundle.manifest.files}
@@ -270,7 +271,7 @@ def rewritten(small: Path, path: Path, change: Callable[[dict[str, bytes]], None
     for name in files:
         found = bundle.members[name]
         files[name] = whole[found.offset : found.offset + found.size]
-    change(files)
+    files |= changed
     rows = {entry.path: entry for entry in bundle.manifest.files}
     entries = tuple(
         replace(
@@ -296,10 +297,8 @@ def test_a_bundle_json_that_lies(small: Path, envforge: Shell) -> None:
     }
     for name, lie in lies.items():
         text = bundle_json.write(replace(contents, **lie)).encode()  # type: ignore[arg-type]
-        rewritten(
-            small, envforge.cwd / f"{name}.sh", lambda files, text=text: files.update({"bundle.json": text})
-        )  # type: ignore[misc]
-    rewritten(small, envforge.cwd / "right.sh", lambda files: None)
+        rewritten(small, envforge.cwd / f"{name}.sh", {"bundle.json": text})
+    rewritten(small, envforge.cwd / "right.sh", {})
     calls = [("install", f"{name}.sh", "--prefix", f"p-{name}") for name in (*lies, "right")]
     *done, right = run_all(envforge, calls)
     assert right.status == 0, right.err
@@ -327,12 +326,8 @@ def test_a_bundle_json_that_lies(small: Path, envforge: Shell) -> None:
 def test_a_package_that_is_not_the_locked_one(small: Path, envforge: Shell) -> None:
     """Everything of it agrees but the lock."""
     evil = conda(library("a", {"share/a": b"evil"})).data
-
-    def swap(files: dict[str, bytes]) -> None:
-        (name,) = [name for name in files if name.endswith(".conda")]
-        files[name] = evil
-
-    rewritten(small, envforge.cwd / "b.sh", swap)
+    (name,) = [name for name in Bundle(small).members if name.endswith(".conda")]
+    rewritten(small, envforge.cwd / "b.sh", {name: evil})
     verified, installed = run_all(envforge, [("verify", "b.sh"), ("install", "b.sh", "--prefix", "p")])
     assert verified.status == 0  # only who knows the lock can tell
     installed.assert_error(3, "neither in the bundle nor in the store: a-1.0-0.conda")
