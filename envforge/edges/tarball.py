@@ -1,8 +1,8 @@
 """The plain tar inside a bundle: regular files one after the other, written and read without unpacking.
 
 Format: ustar, with a pax header (POSIX.1-2001) before a member whose name or size does not fit.  What is
-written depends on names and contents alone.  What is read is a file from outside: anything but regular files
-with sound names is refused, and nothing is believed of a size that the file does not have.
+written depends on names and contents alone.  What is read is a file from outside: any other byte than would
+have been written of these names and sizes is refused, and so is a size that the file does not have.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,27 +65,41 @@ def read_members(file: BinaryIO, start: int, place: Path) -> dict[str, TarMember
     """
     end = os.fstat(file.fileno()).st_size
     members: dict[str, TarMember] = {}
-    position, named, sized = start, None, None
+    unlike: set[str] = set()
+    begin, position, named, sized = start, start, None, None
     while True:
         block = _block(file, position, end, place)
         position += BLOCK
-        if block == bytes(BLOCK):
+        first = position == begin + BLOCK
+        if block == bytes(BLOCK) and first:
             _check_end(file, position, end, place)
             return members
         kind, name, size = _header(block, place)
-        if kind == "pax":
+        if kind == "pax" and first:
             named, sized = _pax(file, position, size, end, place)
             position += size + -size % BLOCK
             continue
         name, size = named or name, size if sized is None else sized
         named = sized = None
-        if size > end - position or len(members) >= ENTRY_LIMIT:
-            raise _damaged(place, f"{name} claims {size} bytes, and the file ends before that")
+        if kind == "pax" or size > end - position or len(members) >= ENTRY_LIMIT:
+            raise _damaged(place, f"{name} claims {size} bytes, which are not there")
         check_member(name, at=str(place))
-        if name in members:
-            raise _damaged(place, f"{name} is there twice")
+        form = unicodedata.normalize("NFC", name).casefold()
+        if form in unlike:
+            raise _damaged(place, f"{name} is there twice, but perhaps for the form of its letters")
+        unlike.add(form)
         members[name] = TarMember(name=name, offset=position, size=size)
-        position += size + -size % BLOCK
+        if _read(file, begin, position) != member_header(name, size):
+            raise _damaged(place, f"the header of {name} is not one that envforge writes")
+        begin = position + size + -size % BLOCK
+        if any(_read(file, position + size, begin)):
+            raise _damaged(place, f"something follows {name}")
+        position = begin
+
+
+def _read(file: BinaryIO, begin: int, end: int) -> bytes:
+    file.seek(begin)
+    return file.read(end - begin)
 
 
 def _block(file: BinaryIO, position: int, end: int, place: Path) -> bytes:

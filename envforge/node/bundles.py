@@ -120,19 +120,21 @@ class Bundle:
 
         :param advance: told of bytes as they are read.
         """
-        wanted = {entry.path: entry.sha256 for entry in self.manifest.files}
-        if self.header.runtime:
-            wanted[RUNTIME] = self.header.runtime
-        wrong = []
+        wrong = [name for name in self.members if not self.holds(name, advance)]
+        return tuple(Difference(kind="changed", path=name, detail="content") for name in wrong)
+
+    def holds(self, name: str, advance: Callable[[int], None] = lambda _: None) -> bool:
+        """Whether a member is what header and manifest say of it.
+
+        :param advance: told of bytes as they are read.
+        """
+        own = {MANIFEST: self.header.manifest, RUNTIME: self.header.runtime}
+        digest = hashlib.sha256()
         with self._open() as file:
-            for name, sha256 in wanted.items():
-                digest = hashlib.sha256()
-                for chunk in self._chunks(file, self.members[name]):
-                    digest.update(chunk)
-                    advance(len(chunk))
-                if digest.hexdigest() != sha256:
-                    wrong.append(Difference(kind="changed", path=name, detail="content"))
-        return tuple(wrong)
+            for chunk in self._chunks(file, self.members[name]):
+                digest.update(chunk)
+                advance(len(chunk))
+        return digest.hexdigest() == (own.get(name) or self._by_path[name].sha256)
 
     def extract(self, directory: Path, advance: Callable[[int], None] = lambda _: None) -> int:
         """Write every file but the runtime below ``directory``, a new one: it is a mirror then.

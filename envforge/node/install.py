@@ -186,6 +186,8 @@ class _Installation:
             needs = self._check(generation)
             result = replace(result, files=needs.total.files, bytes=needs.total.bytes, unknown=needs.unknown)
         if options.dry_run:
+            if result.changed and not isinstance(self.plan.source, StoreSource):  # which would fetch
+                self.plan.source.prepare(self.plan.rows)
             return result
         try:
             if not result.changed:

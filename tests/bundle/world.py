@@ -152,7 +152,7 @@ class Node:
     def __call__(
         self,
         bundle: str | Path,
-        *words: str,
+        *words: str | Path,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         before: Sequence[str] = (),
@@ -162,7 +162,7 @@ class Node:
         if not (self.place / "bin").exists():
             self.provide(busybox=self.shell[0] == "busybox")
         done = subprocess.run(
-            [*before, *self.program, os.fspath(bundle), *words],
+            [*before, *self.program, os.fspath(bundle), *map(str, words)],
             cwd=cwd or self.place,
             env=self.environment(env),
             capture_output=True,
