@@ -35,10 +35,8 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_else(
 ) -> None:
     lockfile = tmp_path / "mine.yml"
     shutil.copyfile(journey.lockfile, lockfile)
-    (tmp_path / "dir").mkdir()
     said = [
         (lockfile, "it is no bundle"),
-        (tmp_path / "dir", f"name it: -o {tmp_path / 'dir'}/FILE.sh"),
         (tmp_path / "none" / "x.sh", f"mkdir -p {tmp_path / 'none'}"),
         (tmp_path / "ü.sh", "give it a name in ASCII"),
     ]
