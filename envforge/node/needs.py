@@ -105,7 +105,8 @@ def needs_of(
     return Needs(
         store=into_store,
         generation=into_tree,
-        unknown=contents.count(None),
+        # What a source has counted itself is not unknown, though nobody has looked.
+        unknown=contents.count(None) if source.estimate() is None else 0,
         room=room,
         narrowest=narrowest,
     )

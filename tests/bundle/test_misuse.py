@@ -125,3 +125,9 @@ def test_a_bundle_says_what_is_in_it(envforge: Shell, bundle: Path, tmp_path: Pa
     assert written.out == f"{out}: {document.json['packages']} packages for {world.HERE}\n"
     platform.assert_error(2, f"the bundle is of {world.HERE}")
     group.assert_error(2, "--group")
+
+
+def test_what_a_bundle_counts_is_not_called_unknown(envforge: Shell, bundle: Path, tmp_path: Path) -> None:
+    ended = envforge("install", bundle, "--prefix", tmp_path / "p", "--dry-run", "--json")
+    assert ended.json["unknown"] == 0
+    assert ended.json["bytes"] > bundle.stat().st_size
