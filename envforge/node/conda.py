@@ -186,22 +186,24 @@ def _check_linked(
 
 
 def _idle_client(work: Path) -> Any:
-    """A client that is not needed, but must be there, and cannot be made where no CA certificates are.
+    """A client that is not needed, but must be there, although a node may lack what it wants to read.
 
-    Not every node has those of its system, or the file that a variable names.  This one gets a certificate
-    whose key was never kept: it connects to nobody.
+    That is CA certificates and a home directory.  This one is given a certificate whose key was never kept,
+    and so connects to nobody, and a home in which nothing is.
     """
     from rattler import Client, Config
 
     certificate = work / "nobody.pem"
     certificate.write_text(_NOBODY, encoding="ascii")
-    named = {name: os.environ.pop(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
-    os.environ["SSL_CERT_FILE"] = str(certificate)
+    own = {"SSL_CERT_FILE": str(certificate), "SSL_CERT_DIR": str(work), "HOME": str(work)}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     try:
         return Client.from_config(Config())
     finally:
-        del os.environ["SSL_CERT_FILE"]
-        os.environ.update(named)
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ |= {} if value is None else {name: value}
 
 
 async def _install(
