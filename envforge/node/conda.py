@@ -38,6 +38,18 @@ __all__ = [
 _ARCHIVES = (".conda", ".tar.bz2")
 _ASK = "do not install these packages; ask their channel"
 _PYTHON = re.compile(r"\d{1,4}\.\d{1,4}(?![0-9])")
+_NOBODY = """\
+-----BEGIN CERTIFICATE-----
+MIIBeTCCAR+gAwIBAgIUN/LPC9IBKlRRzII1COPtyVFV0TUwCgYIKoZIzj0EAwIw
+ETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEyNDA3NDkwM1oYDzIxMjYxMDMxMDc0
+OTAzWjARMQ8wDQYDVQQDDAZub2JvZHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AAT7APcutlcKrgEdL49ePdE9fyTqHn7vo1DDfVyTKUcO32W8XKn4t1wZJPXr0O/U
+4Frd9s6M/XcT6DX0lcv2PH/jo1MwUTAdBgNVHQ4EFgQUv+OiAAca51+XEGOksfik
+WqgXguUwHwYDVR0jBBgwFoAUv+OiAAca51+XEGOksfikWqgXguUwDwYDVR0TAQH/
+BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEAoifDHVq8Ygmi0V2LR1KFgQQzCAgg
+Nw4+nXMhKyp2tmACIDr5RaT8yHTX1m+OLVTjo3PdgKBPwMkF60xFUezUyILw
+-----END CERTIFICATE-----
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,20 +185,35 @@ def _check_linked(
                     )
 
 
+def _idle_client(work: Path) -> Any:
+    """A client that is not needed, but must be there, although a node may lack what it wants to read.
+
+    That is CA certificates and a home directory.  This one is given a certificate whose key was never kept,
+    and so connects to nobody, and a home in which nothing is.
+    """
+    from rattler import Client, Config
+
+    certificate = work / "nobody.pem"
+    certificate.write_text(_NOBODY, encoding="ascii")
+    own = {"SSL_CERT_FILE": str(certificate), "SSL_CERT_DIR": str(work), "HOME": str(work)}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
+        return Client.from_config(Config())
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ |= {} if value is None else {name: value}
+
+
 async def _install(
     records: list[Any], tree: Path, final: Path, platform: str, view: Path, *, links: bool
 ) -> None:
-    from rattler import Client, Config, Subdir
+    from rattler import Config, Subdir
     from rattler.exceptions import InstallerError, LinkError, TransactionError
     from rattler.install import install
 
-    # No client is needed, but one must be made, and that fails where there are no CA certificates: on the
-    # system, or in the file that a variable names.
-    named = {name: os.environ.pop(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
-    try:
-        client = Client.from_config(Config.from_toml('tls-root-certs = "webpki"'))
-    finally:
-        os.environ.update(named)
+    client = _idle_client(view.parent)
     try:
         await install(
             records,

@@ -25,7 +25,7 @@ __all__ = ["activated", "become", "become_shell", "find_generation"]
 _SHELLS_OWN = frozenset({"_", "BASH_ENV", "ENV", "OLDPWD", "PS1", "PWD", "SHLVL"})
 """Variables that the shell which activates would change for itself, or run things for."""
 
-_COMPUTE = '. "$1" >&2 && exec "$2" -0'
+_COMPUTE = '. "$1" >&2 && shift && exec "$@"'
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -78,8 +78,10 @@ def activated(generation: Path, reporter: Reporter) -> dict[str, str]:
     """
     shell = shutil.which("bash") or "/bin/sh"  # for which most packages' scripts are written
     given = {name: value for name, value in os.environ.items() if name not in _SHELLS_OWN}
-    printer = shutil.which("env") or "/usr/bin/env"
-    argv = (shell, "-c", _COMPUTE, "sh", str(generation / ACTIVATE), printer)
+    env, cat = shutil.which("env"), shutil.which("cat") or "/bin/cat"
+    # What a bundle asks of a node has no env.
+    printer = (env, "-0") if env else (cat, "/proc/self/environ")
+    argv = (shell, "-c", _COMPUTE, "sh", str(generation / ACTIVATE), *printer)
     done = run(Command(argv=argv, base=given))
     said = done.stdout.encode("utf-8", "surrogateescape").split(b"\0")
     found = dict(os.fsdecode(entry).split("=", 1) for entry in said if b"=" in entry)

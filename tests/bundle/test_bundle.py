@@ -50,7 +50,7 @@ def test_it_installs_and_looks_after_itself(carried: Carried) -> None:
         f"next: {own} verify {prefix}",
         f"next: {own} history {prefix}",
     ]
-    script = f'"{own}" verify "{prefix}" && . "{prefix}/.envforge/activate.sh" && greet && command -v greet'
+    script = f'"{own}" verify "{prefix}" && "{own}" run "{prefix}" -- greet && . "{prefix}/.envforge/activate.sh" && greet && command -v greet'
     done = subprocess.run(
         [*node.program, "-c", script], env=node.environment(), capture_output=True, text=True, check=False
     )

@@ -12,6 +12,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import rattler
 
 from envforge.demo.channel import DemoChannel
 from tests.bundle.conftest import runtime_lock as runtime_lock  # fixtures
@@ -51,8 +52,9 @@ def libraries(stick: Path) -> Path:
     """
     place = stick / "libraries"
     place.mkdir()
-    modules = sysconfig.get_config_var("DESTSHARED")
-    for module in Path(modules).glob("*.so"):
+    modules = [*Path(sysconfig.get_config_var("DESTSHARED")).glob("*.so")]
+    modules += Path(rattler.__file__).parent.rglob("*.so")
+    for module in modules:
         said = subprocess.run(["ldd", module], capture_output=True, text=True, check=True).stdout
         for name, path in re.findall(r"(\S+) => (/\S+)", said):
             if not re.match(r"lib(c|m|dl|rt|util|pthread|resolv|nsl|anl)\.so|ld-", name):
