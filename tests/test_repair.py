@@ -67,7 +67,7 @@ def test_what_cannot_be_repaired_is_said_and_left_alone(envforge: Shell, tmp_pat
         (("verify", prefix, "--repair", place), "another lock"),
         (("verify", earlier, "--repair", place), "does not point to this generation"),
         (("verify", copy, "--repair", other), "not a generation"),
-        (("verify", prefix, "--repair", tmp_path / "absent"), "no such mirror"),
+        (("verify", prefix, "--repair", tmp_path / "absent"), "no such bundle, mirror or lockfile"),
     ]
     for (_, word), done in zip(calls, run_all(envforge, [call for call, _ in calls]), strict=True):
         done.assert_error(2, word)
