@@ -21,7 +21,7 @@ from envforge.formats import dsse_json
 from envforge.model.signature import NAMESPACE, BundleFacts, Statement, TrustedKey
 from envforge.node.signatures import CHECKSUM, DSSE, SSH
 
-__all__ = ["KeyPair", "SignatureFile", "make_key", "sign_file", "write_checksum"]
+__all__ = ["KeyPair", "SignatureFile", "check_name", "make_key", "sign_file", "write_checksum"]
 
 _KEY_LIMIT = 64 << 10
 _SSH_KEY = re.compile(
@@ -97,17 +97,26 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         ) from error
 
 
-def write_checksum(path: Path) -> Path:
-    """``path.sha256``, which ``sha256sum -c`` reads in the directory of the file.
+def check_name(path: Path) -> None:
+    """Refuse a file name for which there can be no checksum or signature.
 
     :raises InputError: for a name that is not plain, which sha256sum would write in another way.
-    :raises CouldNotError: if it cannot be read or written.
     """
     if not dsse_json.NAME.fullmatch(path.name):
         raise InputError(
             "a file of this name gets no checksum", at=repr(path.name), do="give it a name in ASCII"
         )
-    return _put(path, CHECKSUM, f"{file_sha256(path)}  {path.name}\n")
+
+
+def write_checksum(path: Path, sha256: str | None = None) -> Path:
+    """``path.sha256``, which ``sha256sum -c`` reads in the directory of the file.
+
+    :param sha256: that of the file, if it is known.
+    :raises InputError: for a name that is not plain, which sha256sum would write in another way.
+    :raises CouldNotError: if it cannot be read or written.
+    """
+    check_name(path)
+    return _put(path, CHECKSUM, f"{sha256 or file_sha256(path)}  {path.name}\n")
 
 
 def sign_file(path: Path, key: Path, facts: BundleFacts) -> SignatureFile:
