@@ -124,14 +124,15 @@ def check_key(key: Path) -> None:
     sign_envelope(b"", dsse_json.PAYLOAD_TYPE, content, key)
 
 
-def write_checksum(path: Path) -> Path:
+def write_checksum(path: Path, sha256: str | None = None) -> Path:
     """``path.sha256``, which ``sha256sum -c`` reads in the directory of the file.
 
+    :param sha256: that of the file, if it is known.
     :raises InputError: for a name that is not plain, which sha256sum would write in another way.
     :raises CouldNotError: if it cannot be read or written.
     """
     check_name(path)
-    return _put(path, CHECKSUM, f"{file_sha256(path)}  {path.name}\n")
+    return _put(path, CHECKSUM, f"{sha256 or file_sha256(path)}  {path.name}\n")
 
 
 def sign_file(path: Path, key: Path, facts: BundleFacts) -> SignatureFile:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from io import RawIOBase
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from envforge.model.bundle import HEADER_SIZE, Header
 
 __all__ = ["Member", "places", "write_bundle"]
 
-_CHUNK = 4 << 20
-_AT_ONCE = 4
+_CHUNK = 1 << 20
+_AT_ONCE = 8
 """Chunks in memory that are still to be hashed."""
 
 Member = tuple[str, int, str, "bytes | Path"]
@@ -44,29 +44,28 @@ def write_bundle(
     :raises CouldNotError: if a member is not what is claimed of it; the file is then of no use.
     :raises OSError: if the disk refuses.
     """
-    with path.open("xb", buffering=0) as file, closing(_Whole(file)) as whole:
+    with path.open("xb", buffering=0) as file, ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        whole = _Whole(file, _Digest(one))
         whole.write(bundle_header.write(header))
         for name, size, sha256, content in members:
             whole.write(member_header(name, size))
-            _write_content(whole, name, size, sha256, content, advance)
+            digest = _Digest(other)
+            for chunk in _chunks(content):
+                digest.update(chunk)
+                whole.write(chunk)
+                advance(len(chunk))
+            _check(name, size, sha256, content, digest)
             whole.write(padding(size))
         whole.write(end_of_tar())
-        return whole.finish()
+        return whole.digest.finish(), whole.digest.size
 
 
-def _write_content(
-    whole: _Whole, name: str, size: int, sha256: str, content: bytes | Path, advance: Callable[[int], None]
-) -> None:
-    digest, written = hashlib.sha256(), 0
-    for chunk in _chunks(content):
-        whole.write(chunk)
-        digest.update(chunk)
-        written += len(chunk)
-        advance(len(chunk))
-    if written != size or digest.hexdigest() != sha256:
+def _check(name: str, size: int, sha256: str, content: bytes | Path, digest: _Digest) -> None:
+    found = digest.finish()
+    if digest.size != size or found != sha256:
         raise CouldNotError(
             f"{name.rpartition('/')[2]} is not the file that was locked:"
-            f" sha256 {digest.hexdigest()[:16]}… instead of {sha256[:16]}…",
+            f" sha256 {found[:16]}… instead of {sha256[:16]}…",
             at=str(content) if isinstance(content, Path) else name,
             do="remove it, then the same command again: it is fetched anew",
         )
@@ -81,29 +80,36 @@ def _chunks(content: bytes | Path) -> Iterable[bytes]:
             yield chunk
 
 
-class _Whole:
-    """The file as it is written, and its sha256, which is made in another thread meanwhile."""
+class _Digest:
+    """A sha256 that is made in another thread, while this one reads and writes."""
 
-    def __init__(self, file: RawIOBase) -> None:
-        self._file = file
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.size = 0
         self._digest = hashlib.sha256()
-        self._size = 0
-        self._pool = ThreadPoolExecutor(1)
-        self._waiting: list[Future[None]] = []
+        self._pool = pool
+        self._waiting: deque[Future[None]] = deque()
 
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def write(self, data: bytes) -> None:
+    def update(self, data: bytes) -> None:
+        self.size += len(data)
         self._waiting.append(self._pool.submit(self._digest.update, data))
         while len(self._waiting) > _AT_ONCE:
-            self._waiting.pop(0).result()
+            self._waiting.popleft().result()
+
+    def finish(self) -> str:
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._digest.hexdigest()
+
+
+class _Whole:
+    """The file as it is written, and its digest."""
+
+    def __init__(self, file: RawIOBase, digest: _Digest) -> None:
+        self.digest = digest
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        self.digest.update(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) or 0 :]
-        self._size += len(data)
-
-    def finish(self) -> tuple[str, int]:
-        for future in self._waiting:
-            future.result()
-        return self._digest.hexdigest(), self._size

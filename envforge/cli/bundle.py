@@ -112,10 +112,14 @@ def command(
 
 def _parent(output: Path | None) -> Path:
     """The directory to write in, which is there: what takes long is not begun in vain."""
+    from envforge.sign import check_name
+
     place = (output or Path()).absolute()
     parent = place if output is None or place.is_dir() else place.parent
     if not parent.is_dir():
         raise InputError("no such directory", at=str(parent), do=f"mkdir -p {shlex.quote(str(parent))}")
+    if output is not None and not output.is_dir():
+        check_name(output)
     return parent
 
 
@@ -260,7 +264,7 @@ def _finish(console: Console, result: BundleResult, sign: Path | None, options: 
     from envforge.model.signature import BundleFacts
     from envforge.sign import sign_file, write_checksum
 
-    checksum = write_checksum(result.path)
+    checksum = write_checksum(result.path, result.sha256)
     left_out = f", {result.omitted} left out" if result.omitted else ""
     lines = [
         f"{result.path}   {human_size(result.size)}, {result.packages} packages{left_out}",

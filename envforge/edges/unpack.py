@@ -18,6 +18,10 @@ _LIMIT = 2 << 30
 """Bytes that a runtime may unpack to; one has 100 million."""
 _MOST = 100_000
 _TOP = "runtime"
+_EXTENSIONS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.GNUTYPE_SPARSE,
+)  # fmt: skip
 
 
 def unpack_runtime(archive: Path, directory: Path) -> None:
@@ -28,7 +32,7 @@ def unpack_runtime(archive: Path, directory: Path) -> None:
     """
     try:
         # Of several members, as gzip allows: tarfile by itself reads the first.
-        with gzip.open(archive) as content, tarfile.open(fileobj=content, mode="r|") as tar:
+        with gzip.open(archive) as content, _plain(content) as tar:
             _unpack(tar, str(directory), str(archive))
     except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         raise _refused(f"it cannot be read: {error}", str(archive)) from error
@@ -38,6 +42,19 @@ def unpack_runtime(archive: Path, directory: Path) -> None:
                 "there is no room to unpack the runtime", at=str(directory), do="df -h . ; df -i . ; quota"
             ) from error
         raise _refused(f"it cannot be unpacked: {error.strerror or error}", str(archive)) from error
+
+
+class _Plain(tarfile.TarInfo):
+    """A member of a tar without extensions: tarfile would read one into memory, however large."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENSIONS:
+            raise tarfile.ReadError("its tar has extensions")
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+
+def _plain(content: gzip.GzipFile) -> tarfile.TarFile:
+    return tarfile.open(fileobj=content, mode="r|", tarinfo=_Plain)
 
 
 def _unpack(tar: tarfile.TarFile, root: str, place: str) -> None:

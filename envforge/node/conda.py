@@ -201,6 +201,7 @@ def _idle_client(work: Path) -> Any:
     try:
         return Client.from_config(Config())
     finally:
+        certificate.unlink()
         for name, value in before.items():
             del os.environ[name]
             os.environ |= {} if value is None else {name: value}

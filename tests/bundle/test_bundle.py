@@ -50,7 +50,8 @@ def test_it_installs_and_looks_after_itself(carried: Carried) -> None:
         f"next: {own} verify {prefix}",
         f"next: {own} history {prefix}",
     ]
-    script = f'"{own}" verify "{prefix}" && "{own}" run "{prefix}" -- greet && . "{prefix}/.envforge/activate.sh" && greet && command -v greet'
+    script = f'"{own}" verify "{prefix}" && "{own}" run "{prefix}" -- greet'
+    script += f' && . "{prefix}/.envforge/activate.sh" && greet && command -v greet'
     done = subprocess.run(
         [*node.program, "-c", script], env=node.environment(), capture_output=True, text=True, check=False
     )
@@ -330,11 +331,13 @@ def test_a_disk_that_refuses(envforge: Shell, tmp_path: Path) -> None:
         [
             (*SMALL, "no/such/b.sh", lock),
             (*SMALL, "/proc/b.sh", lock),
+            (*SMALL, "a\nb.sh", lock),
             ("mirror", lock, "mirror"),
         ],
     )
     done[0].assert_error(2, "no such directory", "mkdir -p")
     done[1].assert_error(3, "/proc")
+    done[2].assert_error(2, "a file of this name gets no checksum")
     before = everything(envforge.cwd)
     small = ("prlimit", "--fsize=20000", "--")
     ended = envforge(*SMALL, "b.sh", "mirror", status=3, before=small)
