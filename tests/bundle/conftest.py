@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +38,10 @@ class Carried:
 
 
 @pytest.fixture(scope="session")
-def carried(
-    journey: Journey, runtime_lock: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
-) -> Carried:
-    """The bundle, and the environment that ``sh BUNDLE --prefix P`` made of it; made by the first worker."""
-    base = tmp_path_factory.getbasetemp()
-    root = (base if worker_id == "master" else base.parent) / "carried"
-    root.mkdir(exist_ok=True)
+def carried(journey: Journey, runtime_lock: Path, tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    """The bundle, and the environment that ``sh BUNDLE --prefix P`` made of it."""
+    # Each worker has its own: the mirror is another one, under another path.
+    root = tmp_path_factory.mktemp("carried")
     carried = Carried(
         laptop=Shell(root / "home", root / "laptop"),
         node=Node(root / "node", ("sh",)),
@@ -53,10 +49,7 @@ def carried(
         prefix=root / "node" / "env",
         told=root / "told",
     )
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not carried.told.exists():
-            _make(carried, journey, runtime_lock)
+    _make(carried, journey, runtime_lock)
     return carried
 
 
