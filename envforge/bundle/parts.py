@@ -14,7 +14,7 @@ from envforge.edges.peek import artifact_contents
 from envforge.formats import bundle_json, cyclonedx_json, licenses_txt, manifest_json
 from envforge.layout.pages import derive, make_manifest
 from envforge.layout.plan import Artifact, LockfileInput, make_plan
-from envforge.model.bundle_contents import BundleContents
+from envforge.model.bundle import BundleContents
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import MirrorFile
 from envforge.node.bundles import BILL, BUNDLE_JSON, LICENSES

@@ -36,7 +36,6 @@ __all__ = [
     "conda_info_files",
     "conda_links",
     "unreadable",
-    "wheel_contents",
     "wheel_members",
     "wheel_metadata",
 ]
@@ -163,24 +162,6 @@ def wheel_members(path: Path, filename: str | None = None) -> tuple[str, ...]:
     filename = filename or path.name
     with _opened(path, filename) as wheel:
         return tuple(info.filename for info in _checked(wheel, filename) if not info.is_dir())
-
-
-def wheel_contents(path: Path, filename: str | None = None) -> tuple[dict[str, str], bytes]:
-    """A wheel's files with something that tells different contents apart, and its ``entry_points.txt``.
-
-    :param filename: the wheel's real name, where ``path`` has another one.
-    :returns: checksum, size and permission by name; the entry points, empty if it has none.
-    :raises InputError: as :func:`wheel_metadata` does.
-    """
-    filename = filename or path.name
-    with _opened(path, filename) as wheel:
-        members = [info for info in _checked(wheel, filename) if not info.is_dir()]
-        files = {
-            info.filename: f"{info.CRC:08x} {info.file_size} {bool(info.external_attr >> 16 & 0o111)}"
-            for info in members
-        }
-        points = f"{_metadata_folder(members, path, filename)}/entry_points.txt"
-        return files, _read_member(wheel, points, path, filename) if points in files else b""
 
 
 def wheel_metadata(path: Path, filename: str | None = None) -> bytes:

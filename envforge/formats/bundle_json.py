@@ -11,7 +11,7 @@ from envforge.errors import InputError
 from envforge.formats import _json
 from envforge.formats._fields import Fields
 from envforge.formats._rows import PLATFORM
-from envforge.model.bundle_contents import BundleContents
+from envforge.model.bundle import BundleContents
 
 __all__ = ["VERSION", "read", "write"]
 

@@ -1,4 +1,4 @@
-"""The bundle: what its header says."""
+"""The bundle: what its header says, and what it holds of a mirror."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from envforge.errors import InputError
 
-__all__ = ["ALIGNMENT", "BUNDLE_PLATFORMS", "HEADER_SIZE", "Header"]
+__all__ = ["ALIGNMENT", "BUNDLE_PLATFORMS", "HEADER_SIZE", "BundleContents", "Header"]
 
 HEADER_SIZE = 16384
 """Bytes before the tar; the same in every bundle."""
@@ -78,3 +78,22 @@ class Header:
         begin, size = getattr(self, f"{name}_at"), getattr(self, f"{name}_size")
         if begin % ALIGNMENT or begin < HEADER_SIZE + ALIGNMENT or not size:
             raise InputError(f"{size} bytes at {begin} are no member of the tar", at=f"{name}_at")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleContents:
+    """One environment for one platform.
+
+    ``name`` is that of the lock below ``locks/``, ``lock`` its digest; ``runtime`` the sha256 of the runtime
+    that an environment is given, ``since`` that of the manifest or lockfile whose artifacts were left out.
+    ``bytes`` and ``files`` are about what installing it writes.
+    """
+
+    name: str
+    lock: str
+    platform: str
+    groups: tuple[str, ...]
+    bytes: int
+    files: int
+    runtime: str | None = None
+    since: str | None = None

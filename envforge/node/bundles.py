@@ -17,8 +17,7 @@ from envforge.edges.store import Store
 from envforge.edges.tarball import TarMember, read_members
 from envforge.errors import CouldNotError, InputError
 from envforge.formats import bundle_header, bundle_json, lock_json, manifest_json
-from envforge.model.bundle import HEADER_SIZE, Header
-from envforge.model.bundle_contents import BundleContents
+from envforge.model.bundle import HEADER_SIZE, BundleContents, Header
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.manifest import Manifest
 from envforge.model.receipt import Difference
