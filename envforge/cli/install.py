@@ -15,6 +15,7 @@ from envforge.errors import InputError
 from envforge.model.profile import parse_profile
 from envforge.model.signature import Signed
 from envforge.node.bundles import BundleSource, check_bundle_platform
+from envforge.node.history import stores_before
 from envforge.node.install import InstallOptions, InstallResult, host_platform, install
 from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
@@ -115,7 +116,10 @@ def command(
     place.check()
     root, lower = store_layers(stores, place.generations / "store")
     use_log_file(place.generations / "log.txt")
-    store = Store(root, lower)
+    # What the environment was made from before is looked into, and not written to.
+    store = Store(
+        root, tuple(dict.fromkeys(layer for layer in (*lower, *stores_before(place)) if layer != root))
+    )
     opened = open_source(source, lock=lock, store=store, reporter=console, expected=expect_lock)
     if signed is not None:
         _tell_signed(console, signed, opened)
