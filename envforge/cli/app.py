@@ -24,6 +24,7 @@ COMMANDS = {
     "bundle": "Write one file that carries an environment and installs it.",
     "install": "Make the environment of a bundle, mirror or lockfile at a prefix.",
     "verify": "Prove that a prefix, mirror or bundle is what was locked.",
+    "stage": "Put a bundle's environment, or an image, on a compute node's own disk.",
     "run": "Run one command in the environment of a prefix.",
     "shell": "Start your shell in the environment of a prefix.",
     "wrap": "Write small programs that start commands of a prefix in its environment.",

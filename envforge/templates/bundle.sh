@@ -43,6 +43,7 @@ for word do  # each goes round once: off the front, and on to the end unless it 
             "the rest:    sh $shown COMMAND --help   # as envforge itself; --scratch DIR, first of all: what to work in"; exit 0 ;;
         --json | --quiet | --dry-run) quiet=yes ;; --store*) store=$full ;; --ignore-check*) force=yes ;; -*) ;;
         *) [ -n "$mode" ] || { mode=$word; continue; } ;; esac; mode=${mode:-install} ;;
+    stage) case $full in --to) next=--to= ;; --to=*) scratch=${scratch:-${full#*=}} ;; esac ;;  # a disk of the node's own
     *) case $word in -*) ;; *) plain=yes ;; esac ;; esac; set -- "$@" "$word"; done
 here=$(uname -s)-$(uname -m); case $here in Linux-x86_64) here=linux-64 ;; Linux-aarch64) here=linux-aarch64 ;; esac
 [ "$here" = "$platform" ] || fail 2 "the bundle is for $platform, and this node is $here" "$file" "envforge bundle -p PLATFORM"
