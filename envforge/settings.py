@@ -6,7 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["cache_directory", "log_file", "store_layers", "use_log_file"]
+__all__ = ["FROM_BUNDLE", "cache_directory", "log_file", "store_layers", "use_log_file"]
+
+FROM_BUNDLE = "ENVFORGE_FROM_BUNDLE"
+"""The variable in which a bundle's header says which bundle this envforge was unpacked from."""
 
 _log: list[Path] = []
 

@@ -20,9 +20,8 @@ from envforge.node.install import InstallOptions, InstallResult, host_platform, 
 from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.node.preflight import CHECKS
-from envforge.node.signatures import FROM_BUNDLE
 from envforge.node.sources import ArtifactSource
-from envforge.settings import store_layers, use_log_file
+from envforge.settings import FROM_BUNDLE, store_layers, use_log_file
 
 __all__ = ["command"]
 

@@ -11,7 +11,7 @@ import click
 from envforge.cli.console import Console, output_options, print_result
 from envforge.edges.machine import jobs_available
 from envforge.errors import BusyError, CouldNotError
-from envforge.settings import use_log_file
+from envforge.settings import FROM_BUNDLE, use_log_file
 
 __all__ = ["command"]
 
@@ -106,7 +106,6 @@ def _on_each(nodes: int, source: Path, directory: Path, words: list[str], consol
     :raises CouldNotError: if it failed on a node.
     """
     from envforge.edges.process import Command, run
-    from envforge.node.signatures import FROM_BUNDLE
 
     own = os.environ.get(FROM_BUNDLE)
     if own:

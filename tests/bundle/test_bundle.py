@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envforge.model.bundle import HEADER_SIZE
-from envforge.node.signatures import FROM_BUNDLE
+from envforge.settings import FROM_BUNDLE
 from tests.bundle.conftest import Carried
 from tests.bundle.real import SMALL, publish
 from tests.bundle.test_program import OTHER
@@ -96,6 +96,24 @@ def test_what_it_says_of_itself(carried: Carried, journey: Journey) -> None:
         ["sha256sum", "-c", "greet.sh.sha256"], cwd=carried.bundle.parent, capture_output=True, text=True
     )
     assert checked.stdout == "greet.sh: OK\n"
+
+
+def test_its_help_is_that_of_the_file(carried: Carried) -> None:
+    """What was typed is what the lines of usage begin with."""
+    name = carried.bundle.name
+    stick = carried.bundle.parent
+    told = carried.node(name, cwd=stick)
+    assert (told.status, told.err) == (0, "")
+    assert f"sh ./{name} --prefix PATH" in told.out
+    told = carried.node(name, "install", "--help", cwd=stick)
+    assert told.status == 0, told.err
+    assert told.out.startswith(f"Usage: sh ./{name} install [OPTIONS] SOURCE")
+    assert "--trusted-keys" in told.out
+    assert told.out.rstrip().endswith("leave it out.")
+    told = carried.node(name, "rollback", "--help", cwd=stick)
+    assert told.out.startswith(f"Usage: sh ./{name} rollback [OPTIONS]")
+    wrong = carried.node(name, "rollback", "--sideways", cwd=stick)
+    wrong.assert_error(2, "--sideways", f"do: sh ./{name} rollback --help")
 
 
 def test_its_tail_is_a_plain_tar(carried: Carried) -> None:

@@ -92,8 +92,8 @@ def test_every_task_of_a_step_is_told_the_path(cluster: Path) -> None:
     assert len(done.out.splitlines()) == 8
     assert len(set(done.out.splitlines())) == 1
     # The shell of salloc is on no node of the job.
-    words = ("salloc", "--nodes=1", "envforge", "stage", "made.sh", "--to", "/local/one", "--quiet")
-    done = submitted(cluster, *words)
+    alone = ("salloc", "--nodes=1", "envforge", "stage", "made.sh", "--to", "/local/one", "--quiet")
+    done = submitted(cluster, *alone)
     assert (done.status, done.out[:16]) == (0, "/local/one/made-"), done.err
     assert not list(Path("/local").glob("one*"))
 
