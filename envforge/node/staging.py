@@ -30,7 +30,7 @@ from envforge.edges.scratch import (
     exclusive,
     make_directory,
     owner_mark,
-    sweep,
+    sweep_beside,
     write_beside,
 )
 from envforge.edges.store import Store
@@ -132,7 +132,7 @@ def stage_image(image: Path, directory: Path, *, options: StageOptions, reporter
         return known is not None and known == (said or file_sha256(image))
 
     def make() -> None:
-        sweep(path.parent)
+        sweep_beside(path)
         with reporter.task(f"copying {image.name}", size) as progress:
             sha256 = _copy(image, path, said, progress.advance)
         write_beside(note, f"{sha256}  {path.name}\n")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from envforge.edges.scratch import owner_mark
 from envforge.model.bundle import HEADER_SIZE
 from envforge.settings import FROM_BUNDLE
 from tests.bundle.conftest import Carried
@@ -361,6 +362,34 @@ def test_a_disk_that_refuses(envforge: Shell, tmp_path: Path) -> None:
     ended = envforge(*SMALL, "b.sh", "mirror", status=3, before=small)
     ended.assert_error(3, "b.sh")
     assert everything(envforge.cwd) == before
+
+
+def test_what_a_killed_run_has_left_is_removed_by_the_next(envforge: Shell, tmp_path: Path) -> None:
+    """And nothing else: the directory is the user's, and others may be at it."""
+    lock = publish(tmp_path / "site", conda(library("big", {"share/big": os.urandom(40_000_000)})))
+    envforge(*SMALL, "made.sh", lock)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "envforge", *SMALL, "other.sh", str(lock)],
+        cwd=envforge.cwd,
+        env=envforge.environment(),
+    )
+    while process.poll() is None and not list(envforge.cwd.glob(".other.sh.*")):
+        time.sleep(0.0002)
+    process.kill()
+    process.wait()
+    left = [path.name for path in envforge.cwd.glob(".*")]
+    assert {name.split(".")[1][:4] for name in left} == {"other"[:4], "work"}
+    mark = owner_mark()  # of a living process
+    host = mark.partition("-")[0]
+    stays = [
+        f".work-{mark}-abcdefgh", f".made.sh.{mark}", ".gone-fishing", ".notes.20240101-12-30", ".work-1",
+        f".work-{'0' * 8}-1-1-abcdefgh", f"work-{host}-1-1-abcdefgh",
+    ]  # fmt: skip
+    for name in stays:
+        (envforge.cwd / name).write_text("")
+        os.utime(envforge.cwd / name, (0, 0))
+    envforge(*SMALL, "made.sh", lock)
+    assert {path.name for path in envforge.cwd.iterdir()} == {*stays, "made.sh", "made.sh.sha256"}
 
 
 def test_an_interruption(envforge: Shell, journey: Journey) -> None:
