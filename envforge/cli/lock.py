@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +155,7 @@ def _previous(output: Path) -> Lockfile | None:
 
 
 def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
-    from envforge.lock.options import LockOptions, settings_of
+    from envforge.lock.options import LockOptions, Upgrade, settings_of
 
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
@@ -172,7 +171,7 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
         indexes=given["indexes"] or _texts(kept.get("indexes")),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
-        upgrade=given["upgrade"],
+        upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
         no_binary=tuple(
             sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
             or _texts(kept.get("no-binary"))
@@ -212,11 +211,9 @@ def _check(
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
     options = _options(given, previous)
-    spec = replace(spec, channels=options.channels or spec.channels)
     targets = targets_for(spec, options, previous, host_platform())
-    spec = replace(spec, no_binary=(*spec.no_binary, *options.no_binary))
     base, place = path.absolute().parent, output.absolute().parent
-    unmet = first_unmet(spec, previous, targets, base, place)
+    unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
     if unmet is not None:
         raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {path}")
     document = {"satisfied": True, "lockfile": str(output), "digest": previous.digest()}

@@ -45,8 +45,8 @@ def asked_for(
 ) -> tuple[tuple[Line, Key | None], ...]:
     """Each line that counts for ``target`` with the package that meets it, conda's first.
 
-    ``None`` is for a project of which no wheel is known.  Virtual packages, and requirements whose marker does
-    not hold, are left out.
+    ``None`` is for a project of which no wheel is known.  Virtual packages, and requirements whose marker
+    does not hold, are left out.
 
     :param rows: those of the target's platform.
     :param provided: what conda packages meet: by project, version and conda package.
