@@ -87,7 +87,7 @@ class World:
             platforms=self.platforms,
             conda=tuple(self.conda),
             pip=tuple(self.pip),
-            indexes=(self.index.url,) if self.pip else (),
+            indexes=(self.index.url,),
             sources=("environment.yml",),
         )
         return replace(given, **self.more)
