@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform as machine
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
 from envforge.formats._pip_lines import check_project_name
 from envforge.model.lockfile import Lockfile
-from envforge.model.platforms import Target, VirtualPackage, check_platform
+from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
 from envforge.model.profile import intersected, parse_profile
 from envforge.model.spec import EnvironmentSpec
-from envforge.node.install import host_platform
 
 __all__ = ["command"]
 
@@ -105,7 +105,7 @@ def _lock(
     from envforge.settings import cache_directory
 
     options = _options(given, previous)
-    targets = targets_for(spec, options, previous, host_platform())
+    targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous)
     lockfile = lock(
         spec,
@@ -211,7 +211,7 @@ def _check(
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
     options = _options(given, previous)
-    targets = targets_for(spec, options, previous, host_platform())
+    targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
     unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
     if unmet is not None:
@@ -219,6 +219,10 @@ def _check(
     document = {"satisfied": True, "lockfile": str(output), "digest": previous.digest()}
     print_result(console, [f"{output} satisfies {path}"], document)
     return 0
+
+
+def _host() -> str:
+    return platform_of(machine.system(), machine.machine())
 
 
 def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockfile | None) -> None:

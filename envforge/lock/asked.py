@@ -12,9 +12,8 @@ from envforge.model.groups import Key, key_of
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec, Line
-from envforge.resolvers._request import parse_requirement
+from envforge.resolvers._request import parse_requirement, project_of
 from envforge.resolvers._targets import marker_environment
-from envforge.resolvers.building import project_of
 from envforge.resolvers.conda import parse_match_spec
 
 __all__ = ["Place", "asked_for", "by_group", "project_source"]

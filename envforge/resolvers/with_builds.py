@@ -15,8 +15,8 @@ from envforge.model.lockfile import LockedPackage
 from envforge.model.spec import Line
 from envforge.model.urls import with_login
 from envforge.resolvers._choice import Chosen
-from envforge.resolvers._request import PypiRequest
-from envforge.resolvers.building import Builder, Project, Sdist, check_fits, project_of
+from envforge.resolvers._request import PypiRequest, project_of
+from envforge.resolvers.building import Builder, Project, Sdist, check_fits
 
 __all__ = ["Ports", "Resolved", "resolve_with_builds"]
 
