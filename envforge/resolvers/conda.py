@@ -165,7 +165,13 @@ async def _solve(
             list(specs),
             gateway=gateway,
             platforms=platforms,  # type: ignore[arg-type]
-            locked_packages=await preferred_records(gateway, channels, platforms, request.preferred),
+            locked_packages=await preferred_records(
+                gateway,
+                channels,
+                platforms,
+                request.preferred,
+                strict=request.channel_priority == "strict",
+            ),
             virtual_packages=_virtual_packages(request.target),
             channel_priority=getattr(ChannelPriority, request.channel_priority.title()),
             constraints=[parse_match_spec(line) for line in request.constraints],
