@@ -78,7 +78,7 @@ class Access:
         ]
         if not found:
             return url
-        place, origin = max(found, key=lambda pair: (len(pair[0]), pair[1]))
+        place, origin = max(found, key=lambda pair: (len(_bare(pair[0])), pair[1]))
         return _moved(url, place, origin)
 
     def client_certificate(self, url: str) -> tuple[str, ...]:
