@@ -66,7 +66,7 @@ def render_singularity(
     recipe as they are typed: start the build in the same directory.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    image = BaseImage.parse(base)
+    image = BaseImage.parse(base or load_settings().text("base-image"))
     opened = _open(source, lock)
     tool = tool or (output.parent if output is not None else Path()) / _WHEELS
     recipe = singularity(opened, image, prefix=prefix, tool=tool)

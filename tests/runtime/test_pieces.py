@@ -317,7 +317,7 @@ def test_the_pinned_wheels_fit_what_envforge_requires() -> None:
         required = {r.name: r for r in map(Requirement, tomllib.load(file)["project"]["dependencies"])}
     for platform in RUNTIME_PLATFORMS:
         wheels = pinned_wheels(platform)
-        assert {wheel.name for wheel in wheels} == {"click", "py-rattler", "securesystemslib"}
+        assert {wheel.name for wheel in wheels} == {"click", "py-rattler", "securesystemslib", "tomli"}
         for wheel in wheels:
             assert wheel.version in required[wheel.name].specifier
             assert wheel.is_wheel
