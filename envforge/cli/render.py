@@ -15,6 +15,7 @@ import envforge
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import InputError
 from envforge.render import DISTRIBUTION, BaseImage, RecipeSource, from_lockfile, from_mirror, singularity
+from envforge.settings import load_settings
 
 __all__ = ["command"]
 

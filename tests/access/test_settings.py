@@ -111,3 +111,13 @@ def test_config_says_what_is_set_without_secrets(envforge: Shell) -> None:
     assert envforge("config", "store", env=env).out == "/s\n"
     assert variable_of("cache") in envforge("config", "cache", env=env).err
     envforge("config", "stor", status=None).assert_error(2, "unknown setting", "envforge config store")
+
+
+def test_the_sites_keys_are_those_that_are_trusted(envforge: Shell) -> None:
+    (envforge.cwd / "own.toml").write_text('trusted-keys = "keys"\n')
+    (envforge.cwd / "keys").write_text("")
+    (envforge.cwd / "x.sh").write_text("no bundle\n")
+    words = ("install", "x.sh", "--prefix", "p", "--require-signature")
+    envforge(*words, status=None).assert_error(2, "no keys are trusted")
+    named = envforge(*words, env={"ENVFORGE_CONFIG": "own.toml"}, status=None)
+    named.assert_error(2, str(envforge.cwd / "keys"))
