@@ -14,8 +14,10 @@ from pathlib import Path
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError, UnsatisfiableError
+from envforge.lock.asked import Place, asked_for, by_group
 from envforge.lock.options import LockOptions
 from envforge.model.built import BuiltWheel, built_wheels
+from envforge.model.groups import Key, in_groups, key_of, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
@@ -65,11 +67,6 @@ class Job:
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
-    @property
-    def group(self) -> str:
-        """The specification's group (``category:``): a file has one."""
-        return next((line.group for line in self.spec.conda + self.spec.pip), "main")
-
     def lock_platform(self, target: Target) -> Part:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
@@ -78,10 +75,33 @@ class Job:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
         if not self.spec.pip_for(target.platform):
-            return Part(rows=rows, provided="", runtime=runtime)
+            return self._part(target, rows, "", runtime, ())
         found, provided = self._resolve_pip(target, records)
         met = met_by_conda(found.requirements, found.rows, provided)
-        return Part(rows=rows + found.rows, provided=met, runtime=runtime, built=found.built)
+        return self._part(target, rows + found.rows, met, runtime, found.built)
+
+    def _part(
+        self,
+        target: Target,
+        rows: tuple[LockedPackage, ...],
+        provided: str,
+        runtime: tuple[LockedPackage, ...],
+        built: tuple[BuiltWheel, ...],
+    ) -> Part:
+        """The rows in their groups."""
+        met = provided_by_conda(provided)
+        place = Place(base=self.base, lockfile=self.place)
+        asked = asked_for(self.spec, target, rows, provided=met, built=built, place=place)
+        grouped = in_groups(rows, by_group(asked), met)
+        of: dict[Key, list[str]] = {}
+        for row in grouped:
+            of.setdefault(key_of(row), []).append(row.category)
+        return Part(
+            rows=grouped,
+            provided=provided,
+            runtime=runtime,
+            built=tuple(replace(one, groups=tuple(of["pip", one.name])) for one in built),
+        )
 
     def _solve(
         self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
@@ -175,7 +195,7 @@ class Job:
             return pypi.wheel_sha256(self.fetcher, url)
 
         def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            found = pypi.resolve(
+            return pypi.resolve(
                 request,
                 cache=cache,
                 metadata_of=self._metadata,
@@ -183,7 +203,6 @@ class Job:
                 offline=offline,
                 complete=complete,
             )
-            return tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
 
         return Ports(
             builder=self.builder,
@@ -236,8 +255,6 @@ class Job:
             sha256=sha256,
             md5=md5,
             dependencies=join_specs(record.depends),
-            category=self.group,
-            optional=self.group != "main",
         )
 
     def _hashes(self, record: conda.CondaRecord) -> tuple[str, str]:
