@@ -14,8 +14,9 @@ from envforge.model.urls import without_secrets
 
 __all__ = ["alike", "diff"]
 
+_OTHER = {"conda": "pip", "pip": "conda"}
 _Name = tuple[str, str]
-_Rows = dict[_Name, LockedPackage]
+_Rows = dict[tuple[str, str, str], LockedPackage]
 
 
 def diff(
@@ -87,13 +88,13 @@ def _pairs(old: Lockfile, new: Lockfile, platform: str) -> Iterable[Pair]:
     for name in before.keys() & after.keys():
         yield Pair(platform=platform, old=before[name], new=after[name])
     # What went from conda to PyPI, or back, is still the same thing to a reader.
-    by_project = {canonical_name(row.name): name for name, row in gone.items()}
+    by_project: dict[_Name, tuple[str, str, str]] = {}
+    for name, row in gone.items():
+        by_project.setdefault((row.manager, canonical_name(row.name)), name)
     for row in come.values():
-        project = canonical_name(row.name)
-        other = by_project.get(project)
-        if other is not None and other[0] != row.manager:
+        other = by_project.pop((_OTHER[row.manager], canonical_name(row.name)), None)
+        if other is not None:
             yield Pair(platform=platform, old=gone.pop(other), new=row)
-            del by_project[project]
         else:
             yield Pair(platform=platform, old=None, new=row)
     for row in gone.values():
@@ -101,15 +102,23 @@ def _pairs(old: Lockfile, new: Lockfile, platform: str) -> Iterable[Pair]:
 
 
 def _rows(lockfile: Lockfile, platform: str) -> _Rows:
-    """A row a package, with all of its groups in one: a package of two groups is locked twice."""
+    """A row a package, with all of its groups in one: a package of two groups is locked twice.
+
+    Two files for two groups are two packages; the first, of the group ``main`` if it has one, has no group in
+    its key.
+    """
     found: _Rows = {}
-    for row in lockfile.packages:
+    for row in sorted(lockfile.packages, key=lambda row: row.category != "main"):
         if row.platform == platform:
             name = canonical_name(row.name) if row.manager == "pip" else row.name
-            known = found.get((row.manager, name))
-            found[row.manager, name] = (
-                row if known is None else replace(known, category=f"{known.category}, {row.category}")
-            )
+            first = (row.manager, name, "")
+            known = found.get(first)
+            if known is None:
+                found[first] = row
+            elif known.url == row.url:
+                found[first] = replace(known, category=f"{known.category}, {row.category}")
+            else:
+                found[row.manager, name, row.category] = row
     return found
 
 

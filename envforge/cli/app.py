@@ -40,6 +40,7 @@ COMMANDS = {
     "diff": "Say in what two lockfiles, prefixes or git revisions differ.",
     "tree": "Draw what needs what, across conda and PyPI.",
     "why": "Say why a package is there.",
+    "completion": "Print what makes bash, zsh or fish complete envforge's words.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "demo": "Run the whole path here, on a small channel made on the spot.",

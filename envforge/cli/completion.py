@@ -1,42 +1,33 @@
-"""What a shell may complete a word to: platforms, and the packages of the lockfile at hand.
-
-It runs at every press of a key: no engine and no YAML is imported here.
-"""
+"""``envforge completion``"""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import click
+from click.shell_completion import ShellComplete, get_completion_class
 
-from envforge.model.platforms import PLATFORMS
+from envforge.cli.console import Console, output_options, print_result
 
-__all__ = ["packages", "platforms"]
-
-_LOCKFILE = Path("conda-lock.yml")
-_LARGEST = 100_000_000
-_NAME = re.compile(rb"^- name: ['\"]?([A-Za-z0-9_][A-Za-z0-9_.-]*)['\"]?\s*$", re.MULTILINE)
-_PLATFORM = re.compile(rb"^  - ([a-z]+-[a-z0-9]+)\s*$", re.MULTILINE)
+__all__ = ["command"]
 
 
-def platforms(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """The platforms of the lockfile at hand, or all that can be locked for."""
-    head = _content()[:100_000]
-    locked = [found.decode() for found in _PLATFORM.findall(head)]
-    known = [name for name in dict.fromkeys(locked) if name in PLATFORMS]
-    return [name for name in known or PLATFORMS if name.startswith(incomplete)]
+@click.command("completion")
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
+@output_options
+def command(shell: str, *, as_json: bool, quiet: bool, verbose: bool) -> int:
+    """Print what makes a shell complete envforge's words: subcommands, options, platforms, packages.
 
+    For bash (4.4 or newer), in ~/.bashrc: eval "$(envforge completion bash)".
 
-def packages(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """The packages of the lockfile at hand: ``conda-lock.yml`` here, or what ``-l`` names."""
-    source = context.params.get("source")
-    names = {found.decode() for found in _NAME.findall(_content(Path(source) if source else _LOCKFILE))}
-    return sorted(name for name in names if name.startswith(incomplete))
+    For zsh, in ~/.zshrc after compinit: eval "$(envforge completion zsh)".
 
+    For fish, once: envforge completion fish >~/.config/fish/completions/envforge.fish
+    """
+    from envforge.cli.app import cli
 
-def _content(path: Path = _LOCKFILE) -> bytes:
-    try:
-        return path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
-    except OSError:
-        return b""
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click has all three
+    # Not kind.source: that starts bash, to see how old the bash of this machine is.
+    script = ShellComplete.source(kind(cli, {}, "envforge", "_ENVFORGE_COMPLETE")).strip()
+    print_result(console, [script], {"shell": shell, "script": script})
+    return 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from envforge.cli.completion import platforms as complete_platforms
+from envforge.cli.completing import platforms as complete_platforms
+from envforge.cli.completing import sources
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.differences import difference_document, markdown_lines, summary, text_lines
 from envforge.errors import InputError
@@ -21,8 +22,8 @@ _LOCKFILE = "conda-lock.yml"
 
 
 @click.command("diff")
-@click.argument("old", metavar="[OLD", required=False)
-@click.argument("new", metavar="[NEW]]", required=False)
+@click.argument("old", metavar="[OLD", required=False, shell_complete=sources)
+@click.argument("new", metavar="[NEW]]", required=False, shell_complete=sources)
 @click.option(
     "-p",
     "--platform",
@@ -86,7 +87,7 @@ def _present(old: str) -> str:
         return _LOCKFILE
     path = old.partition(":")[2]
     if path.startswith(("./", "../")):
-        return path
+        return str(Path(path))
     from envforge.edges.git import git
 
     top = git("rev-parse", "--show-cdup")  # without ./ a path begins where the repository does

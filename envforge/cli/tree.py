@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 
 from envforge.cli.choosing import one_platform
-from envforge.cli.completion import packages, platforms
+from envforge.cli.completing import packages, platforms, sources
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.tables import cut, width
 from envforge.errors import AnswerNo
@@ -20,6 +20,8 @@ __all__ = ["command"]
 _MARKS = {"repeated": " (*)", "deep": " …", "": ""}
 _WIDEST = 60
 """Columns of names; what is indented further does not push the requirements of all others to the right."""
+_LEAST = 20
+"""Columns that are left for requirements."""
 
 
 @click.command("tree")
@@ -31,6 +33,7 @@ _WIDEST = 60
     default="conda-lock.yml",
     show_default=True,
     metavar="SOURCE",
+    shell_complete=sources,
     help="Of this lockfile, mirror, bundle or prefix.",
 )
 @click.option(
@@ -118,7 +121,8 @@ def _lines(source: str, drawn: Iterable[tuple[str, Sequence[Branch]]]) -> Iterat
     for platform, branches in drawn:
         lines = [(f"{source} {platform}", "")]
         lines += _below(branches, "")
-        widest = min(max(len(left) for left, _ in lines), _WIDEST)
+        most = _WIDEST if columns is None else max(min(_WIDEST, columns - _LEAST), 0)
+        widest = min(max(len(left) for left, _ in lines), most)
         for left, right in lines:
             yield cut(f"{left:<{widest}}  {right}".rstrip(), columns)
 

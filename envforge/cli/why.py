@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 import click
 
 from envforge.cli.choosing import chosen_platforms
-from envforge.cli.completion import packages, platforms
+from envforge.cli.completing import packages, platforms, sources
 from envforge.cli.console import Console, output_options, print_result
-from envforge.cli.tables import aligned, cut, width
+from envforge.cli.tables import cut, width
 from envforge.why import Presence, Reason, why
 
 __all__ = ["command"]
 
 _MOST = 10
-"""Reasons that are named without ``--verbose``."""
+_NAMED = 3
+"""Ways, and beginnings of one, that are named without ``--verbose``."""
 
 
 @click.command("why")
@@ -27,6 +28,7 @@ _MOST = 10
     default="conda-lock.yml",
     show_default=True,
     metavar="SOURCE",
+    shell_complete=sources,
     help="In this lockfile, mirror, bundle or prefix.",
 )
 @click.option(
@@ -96,17 +98,33 @@ def _lines(found: Sequence[Presence], *, verbose: bool) -> Iterator[str]:
         yield cut(
             f"{node.name} {node.version}".rstrip() + f"{of} on {', '.join(presence.platforms)}", columns
         )
-        some = presence.reasons if verbose else presence.reasons[:_MOST]
-        for line in aligned([(reason.asked.at, _way(reason)) for reason in some]):
-            yield cut(f"  {line}", columns)
-        if len(some) < len(presence.reasons):
-            yield f"  and {len(presence.reasons) - len(some)} more; --verbose names them all"
+        ways = _joined(presence.reasons)
+        some = ways if verbose else ways[:_MOST]
+        for reasons in some:
+            yield cut(f"  {_way(reasons, len(reasons) if verbose else _NAMED)}", columns)
+        if len(some) < len(ways):
+            yield f"  and {len(ways) - len(some)} more ways; --verbose names them all"
 
 
-def _way(reason: Reason) -> str:
-    """``numpy>=1.26 → libblas → libopenblas >=0.3.27``: what was asked for, and what the last asks of it."""
-    if not reason.needs:
-        return reason.asked.text
-    last = reason.needs[-1]
-    between = [need.needed[1] for need in reason.needs[:-1]]
-    return " → ".join([reason.asked.text, *between, f"{last.needed[1]} {last.text}".rstrip()])
+def _joined(reasons: Sequence[Reason]) -> list[list[Reason]]:
+    """Reasons that differ in nothing but where they begin are one line."""
+    ways: dict[object, list[Reason]] = {}
+    for reason in reasons:
+        way = tuple(need.needed for need in reason.needs) or reason.asked
+        ways.setdefault(way, []).append(reason)
+    return list(ways.values())
+
+
+def _way(reasons: Sequence[Reason], most: int) -> str:
+    """``numpy>=1.26 (environment.yml:7) → libblas → libopenblas >=0.3.27``.
+
+    At its beginning stands what was asked for, at its end what is asked of the last.
+    """
+    asked, needs = reasons[0].asked, reasons[0].needs
+    start = f"{asked.text} ({asked.at})" if asked.at else asked.text
+    if len(reasons) > 1:
+        names = [reason.asked.name for reason in reasons]
+        start = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    between = [need.needed[1] for need in needs[:-1]]
+    end = [f"{needs[-1].needed[1]} {needs[-1].text}".rstrip()] if needs else []
+    return " → ".join([start, *between, *end])

@@ -48,7 +48,7 @@ class _Found:
         if size is not None:
             self.sizes[row.manager, row.name, row.platform] = size
         if asked:
-            self.asked.append(Asked(name=row.name, manager=row.manager, text=asked, at="the environment"))
+            self.asked.append(Asked(name=row.name, manager=row.manager, text=asked))
 
 
 def environment_kind(path: Path) -> str | None:

@@ -112,7 +112,7 @@ def graph_of(lockfile: Lockfile, platform: str, groups: Collection[str] | None =
     :param groups: only the packages of these; ``None`` for all.
     """
     rows: dict[Key, LockedPackage] = {}
-    for row in lockfile.packages:
+    for row in sorted(lockfile.packages, key=lambda row: row.category != "main"):
         if row.platform == platform and (groups is None or row.category in groups):
             rows.setdefault(_key(row), row)
     nodes = {key: Node(manager=key[0], name=key[1], version=row.version) for key, row in rows.items()}
