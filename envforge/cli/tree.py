@@ -122,7 +122,7 @@ def _lines(source: str, drawn: Iterable[tuple[str, Sequence[Branch]]]) -> Iterat
         lines = [(f"{source} {platform}", "")]
         lines += _below(branches, "")
         most = _WIDEST if columns is None else max(min(_WIDEST, columns - _LEAST), 0)
-        widest = min(max(len(left) for left, _ in lines), most)
+        widest = min(max((len(left) for left, right in lines if right), default=0), most)
         for left, right in lines:
             yield cut(f"{left:<{widest}}  {right}".rstrip(), columns)
 
