@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
-from envforge.errors import EnvforgeError, InputError, UnsatisfiableError
+from envforge.errors import InputError, UnsatisfiableError
 from envforge.lock.options import LockOptions
+from envforge.lock.pypi_half import PypiHalf
 from envforge.model.built import BuiltWheel, built_wheels
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
@@ -22,10 +21,8 @@ from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
-from envforge.resolvers import conda, pypi
+from envforge.resolvers import conda
 from envforge.resolvers.building import Builder, Uv
-from envforge.resolvers.provided import Distribution, met_by_conda, metadata_of_provided, provided_by
-from envforge.resolvers.with_builds import Ports, Resolved, resolve_with_builds
 
 __all__ = ["Job", "Part"]
 
@@ -39,6 +36,7 @@ class Part:
     provided: str
     runtime: tuple[LockedPackage, ...]
     built: tuple[BuiltWheel, ...] = ()
+    custom: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,22 @@ class Job:
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
+    @cached_property
+    def pypi_half(self) -> PypiHalf:
+        """The other half, the same for all targets."""
+        return PypiHalf(
+            spec=self.spec,
+            indexes=self.indexes,
+            options=self.options,
+            cache=self.cache,
+            fetcher=self.fetcher,
+            reporter=self.reporter,
+            base=self.base,
+            place=self.place,
+            builder=self.builder,
+            solve=self._solve,
+        )
+
     @property
     def group(self) -> str:
         """The specification's group (``category:``): a file has one."""
@@ -77,11 +91,11 @@ class Job:
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
-        if not self.spec.pip_for(target.platform):
-            return Part(rows=rows, provided="", runtime=runtime)
-        found, provided = self._resolve_pip(target, records)
-        met = met_by_conda(found.requirements, found.rows, provided)
-        return Part(rows=rows + found.rows, provided=met, runtime=runtime, built=found.built)
+        kept = self._kept(target.platform, "pip")
+        found = self.pypi_half.resolve(target, records, kept, self._known(target.platform))
+        wheels = tuple(replace(r, category=self.group, optional=self.group != "main") for r in found.rows)
+        built = tuple(replace(one, category=self.group) for one in found.built)
+        return Part(rows=rows + wheels, provided=found.met, runtime=runtime, built=built, custom=found.custom)
 
     def _solve(
         self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
@@ -129,88 +143,11 @@ class Job:
             return tuple(row for row in rows if canonical_name(row.name) not in let_go)
         return ()
 
-    def _resolve_pip(
-        self, target: Target, records: Sequence[conda.CondaRecord]
-    ) -> tuple[Resolved, tuple[Distribution, ...]]:
-        lines = self.spec.pip_for(target.platform)
-        python = next((record.version for record in records if record.name == "python"), None)
-        if python is None:
-            raise InputError(
-                "the pip: part needs a Python, and the conda part brings none",
-                at=lines[0].at,
-                do="add python to the conda dependencies",
-            )
-        self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
-        provided = provided_by(
-            records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
-        )
-        by_name = {distribution.name: distribution for distribution in provided}
-
-        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
-            return replace(one, metadata=metadata_of_provided(by_name[one.name]))
-
-        request = pypi.PypiRequest(
-            requirements=lines,
-            target=target,
-            python_version=python,
-            provided=tuple(
-                pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
-                for d in by_name.values()
-            ),
-            indexes=self.indexes,
-            exclude_newer=self.options.exclude_newer,
-            preferred=tuple((row.name, row.version) for row in self._kept(target.platform, "pip")),
-            no_binary=tuple(sorted({*self.options.no_binary, *self.spec.no_binary})),
-        )
-        return resolve_with_builds(
-            request, self._ports(target, complete), self._known(target.platform)
-        ), provided
-
-    def _ports(
-        self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
-    ) -> Ports:
-        cache, offline = self.cache / "uv", self.options.offline
-
-        def sha256_of(url: str) -> str:
-            return pypi.wheel_sha256(self.fetcher, url)
-
-        def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            found = pypi.resolve(
-                request,
-                cache=cache,
-                metadata_of=self._metadata,
-                sha256_of=sha256_of,
-                offline=offline,
-                complete=complete,
-            )
-            return tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
-
-        return Ports(
-            builder=self.builder,
-            find=lambda r: pypi.find_sdists(r, cache=cache, offline=offline, sha256_of=sha256_of),
-            resolve=resolve,
-            offered=lambda name: self._offered(name, target),
-            base=self.base,
-            relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
-        )
-
-    def _offered(self, name: str, target: Target) -> str | None:
-        """The version of the conda package ``name`` that the channels have for ``target``."""
-        with suppress(EnvforgeError):
-            found = self._solve((Line(text=name, at="--no-binary"),), target, ())
-            return next((record.version for record in found if record.name == name), None)
-        return None
-
     def _known(self, platform: str) -> dict[str, BuiltWheel]:
         """What the lock that is renewed says was built, where that is kept."""
         kept = {canonical_name(row.name) for row in self._kept(platform, "pip")}
         found = built_wheels(self.previous) if self.previous is not None and kept else ()
         return {built.name: built for place, built in found if place == platform and built.name in kept}
-
-    def _metadata(self, url: str, sha256: str) -> str:
-        return remembered(
-            self.cache / "metadata", sha256, lambda: pypi.wheel_metadata(self.fetcher, url, sha256)
-        )
 
     def _kept(self, platform: str, manager: str) -> tuple[LockedPackage, ...]:
         if self.previous is None or self.options.upgrade_all or platform not in self.previous.platforms:

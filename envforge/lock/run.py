@@ -67,6 +67,7 @@ def lock(
             custom[f"envforge.provided.{target.platform}"] = part.provided
         if part.runtime:
             custom[runtime_key(target.platform)] = runtime_text(part.runtime)
+        custom.update(part.custom)
         custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
     custom["envforge.format"] = custom_format(custom)
     return Lockfile(
