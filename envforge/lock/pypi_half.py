@@ -1,0 +1,153 @@
+"""The PyPI half of one platform: what the requirements need beside what conda brings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from envforge.edges.cache import remembered
+from envforge.edges.fetch import Fetcher
+from envforge.errors import EnvforgeError, InputError
+from envforge.lock.options import LockOptions
+from envforge.model.built import BuiltWheel
+from envforge.model.lockfile import LockedPackage
+from envforge.model.platforms import Target
+from envforge.model.spec import EnvironmentSpec, Line
+from envforge.reporting import Reporter
+from envforge.resolvers import conda, pypi
+from envforge.resolvers.building import Builder
+from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
+from envforge.resolvers.with_builds import Ports, resolve_with_builds
+
+__all__ = ["Half", "PypiHalf", "Solve"]
+
+Solve = Callable[[tuple[Line, ...], Target, tuple[LockedPackage, ...]], tuple[conda.CondaRecord, ...]]
+"""Solves conda dependencies for a target, with rows whose versions are kept where they fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    """What came out: rows, what conda met of what they need, and the wheels that were built.
+
+    ``custom`` is what the lockfile is to say of it beside the rows.
+    """
+
+    rows: tuple[LockedPackage, ...] = ()
+    met: str = ""
+    built: tuple[BuiltWheel, ...] = ()
+    custom: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PypiHalf:
+    """Resolves the PyPI half, for one target after another.
+
+    ``base`` is the directory that paths in the specification are relative to, ``place`` the one that the
+    lockfile will lie in.
+    """
+
+    spec: EnvironmentSpec
+    indexes: tuple[str, ...]
+    options: LockOptions
+    cache: Path
+    fetcher: Fetcher
+    reporter: Reporter
+    base: Path
+    place: Path
+    builder: Builder
+    solve: Solve
+
+    def resolve(
+        self,
+        target: Target,
+        records: Sequence[conda.CondaRecord],
+        kept: Sequence[LockedPackage],
+        known: Mapping[str, BuiltWheel],
+    ) -> Half:
+        """Resolve the requirements that count for ``target``.
+
+        :param records: what conda has chosen.
+        :param kept: the rows of the lock that is renewed whose versions are kept where they fit.
+        :param known: what that lock says was built, by name.
+        :raises EnvforgeError: as :func:`resolve_with_builds`.
+        """
+        lines = self.spec.pip_for(target.platform)
+        if not lines:
+            return Half()
+        python = next((record.version for record in records if record.name == "python"), None)
+        if python is None:
+            raise InputError(
+                "the pip: part needs a Python, and the conda part brings none",
+                at=lines[0].at,
+                do="add python to the conda dependencies",
+            )
+        self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
+        provided = provided_by(
+            records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
+        )
+        by_name = {distribution.name: distribution for distribution in provided}
+
+        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
+            return replace(one, metadata=metadata_of_provided(by_name[one.name]))
+
+        request = pypi.PypiRequest(
+            requirements=lines,
+            target=target,
+            python_version=python,
+            provided=tuple(
+                pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
+                for d in by_name.values()
+            ),
+            indexes=self.indexes,
+            exclude_newer=self.options.exclude_newer,
+            preferred=tuple((row.name, row.version) for row in kept),
+            no_binary=tuple(sorted({*self.options.no_binary, *self.spec.no_binary})),
+        )
+        found = resolve_with_builds(request, self._ports(target, complete), known)
+        return Half(
+            rows=found.rows,
+            met=met_by_conda(found.requirements, found.rows, provided),
+            built=found.built,
+        )
+
+    def _ports(
+        self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
+    ) -> Ports:
+        cache, offline = self.cache / "uv", self.options.offline
+
+        def sha256_of(url: str) -> str:
+            return pypi.wheel_sha256(self.fetcher, url)
+
+        def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
+            return pypi.resolve(
+                request,
+                cache=cache,
+                metadata_of=self._metadata,
+                sha256_of=sha256_of,
+                offline=offline,
+                complete=complete,
+            )
+
+        return Ports(
+            builder=self.builder,
+            find=lambda r: pypi.find_sdists(r, cache=cache, offline=offline, sha256_of=sha256_of),
+            resolve=resolve,
+            offered=lambda name: self._offered(name, target),
+            base=self.base,
+            relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
+        )
+
+    def _offered(self, name: str, target: Target) -> str | None:
+        """The version of the conda package ``name`` that the channels have for ``target``."""
+        with suppress(EnvforgeError):
+            found = self.solve((Line(text=name, at="--no-binary"),), target, ())
+            return next((record.version for record in found if record.name == name), None)
+        return None
+
+    def _metadata(self, url: str, sha256: str) -> str:
+        return remembered(
+            self.cache / "metadata", sha256, lambda: pypi.wheel_metadata(self.fetcher, url, sha256)
+        )
