@@ -19,7 +19,9 @@ class LockOptions:
 
     ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
     ``upgrade`` names the packages whose locked version is let go, ``upgrade_all`` all of them.
-    ``no_binary`` names projects that are built from their sdist, beside those of the specification.
+    ``no_binary`` names projects that are built from their sdist, beside those of the specification;
+    ``index_of`` and ``find_links`` come on top of the specification's, too.
+    ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
     """
 
     platforms: tuple[str, ...] = ()
@@ -30,6 +32,10 @@ class LockOptions:
     upgrade_all: bool = False
     upgrade: tuple[str, ...] = ()
     no_binary: tuple[str, ...] = ()
+    index_of: tuple[tuple[str, str], ...] = ()
+    find_links: tuple[str, ...] = ()
+    prerelease: bool = False
+    python: str | None = None
     exclude_newer: str | None = None
     offline: bool = False
 
@@ -75,6 +81,14 @@ def settings_text(options: LockOptions) -> str:
         settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
     if options.indexes:
         settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
+    if options.index_of:
+        settings["index-of"] = {name: without_secrets(url, tokens=False) for name, url in options.index_of}
+    if options.find_links:
+        settings["find-links"] = [without_secrets(url, tokens=False) for url in options.find_links]
+    if options.prerelease:
+        settings["pre"] = True
+    if options.python:
+        settings["python"] = options.python
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
     if options.no_binary:

@@ -23,6 +23,7 @@ from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
 from envforge.resolvers.building import Builder, Uv
+from envforge.resolvers.pypi import Places
 
 __all__ = ["Job", "Part"]
 
@@ -43,7 +44,7 @@ class Part:
 class Job:
     spec: EnvironmentSpec
     channels: tuple[str, ...]
-    indexes: tuple[str, ...]
+    places: Places
     options: LockOptions
     previous: Lockfile | None
     cache: Path
@@ -57,7 +58,7 @@ class Job:
         """One for all targets: what is pure is built once."""
         uv = Uv(
             cache=(self.cache / "uv").absolute(),
-            indexes=self.indexes,
+            indexes=self.places.for_builds(),
             exclude_newer=self.options.exclude_newer,
             offline=self.options.offline,
         )
@@ -68,7 +69,7 @@ class Job:
         """The other half, the same for all targets."""
         return PypiHalf(
             spec=self.spec,
-            indexes=self.indexes,
+            places=self.places,
             options=self.options,
             cache=self.cache,
             fetcher=self.fetcher,
@@ -87,7 +88,8 @@ class Job:
     def lock_platform(self, target: Target) -> Part:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
-        records = self._solve(self.spec.conda_for(target.platform), target, kept)
+        specs = self.spec.conda_for(target.platform)
+        records = self._solve(specs, target, kept) if specs else ()
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)

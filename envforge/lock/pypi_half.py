@@ -15,9 +15,11 @@ from envforge.lock.options import LockOptions
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
+from envforge.model.python import assumed_python, python_key
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.reporting import Reporter
 from envforge.resolvers import conda, pypi
+from envforge.resolvers._choice import Chosen
 from envforge.resolvers.building import Builder
 from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
@@ -50,7 +52,7 @@ class PypiHalf:
     """
 
     spec: EnvironmentSpec
-    indexes: tuple[str, ...]
+    places: pypi.Places
     options: LockOptions
     cache: Path
     fetcher: Fetcher
@@ -77,13 +79,7 @@ class PypiHalf:
         lines = self.spec.pip_for(target.platform)
         if not lines:
             return Half()
-        python = next((record.version for record in records if record.name == "python"), None)
-        if python is None:
-            raise InputError(
-                "the pip: part needs a Python, and the conda part brings none",
-                at=lines[0].at,
-                do="add python to the conda dependencies",
-            )
+        python, custom = self._python(target, records, lines[0].at)
         self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
         provided = provided_by(
             records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
@@ -96,14 +92,16 @@ class PypiHalf:
         request = pypi.PypiRequest(
             requirements=lines,
             target=target,
-            python_version=python,
+            python_version=assumed_python(python),
             provided=tuple(
                 pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
                 for d in by_name.values()
             ),
-            indexes=self.indexes,
+            constraints=self.spec.constraints_for(target.platform),
+            places=self.places,
             exclude_newer=self.options.exclude_newer,
             preferred=tuple((row.name, row.version) for row in kept),
+            prerelease=self.spec.prerelease or self.options.prerelease,
             no_binary=tuple(sorted({*self.options.no_binary, *self.spec.no_binary})),
         )
         found = resolve_with_builds(request, self._ports(target, complete), known)
@@ -111,29 +109,51 @@ class PypiHalf:
             rows=found.rows,
             met=met_by_conda(found.requirements, found.rows, provided),
             built=found.built,
+            custom=custom,
         )
+
+    def _python(
+        self, target: Target, records: Sequence[conda.CondaRecord], at: str
+    ) -> tuple[str, dict[str, str]]:
+        """The version of conda's Python, or the one that was said, and what the lockfile says of that."""
+        found = next((record.version for record in records if record.name == "python"), None)
+        said = self.options.python or self.spec.python
+        if found is None and said is None:
+            raise InputError(
+                "the pip: part needs a Python, and the conda part brings none",
+                at=at,
+                do="add python to the conda dependencies; or name the one of the cluster: --python 3.11",
+            )
+        if found is None:
+            return str(said), {python_key(target.platform): str(said)}
+        if said is not None and not f"{found}.".startswith(f"{said}."):
+            raise InputError(
+                f"conda brings Python {found} for {target.platform}, and {said} is asked for",
+                at="--python" if self.options.python else at,
+                do=f"write python={said} among the conda dependencies",
+            )
+        return found, {}
 
     def _ports(
         self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
     ) -> Ports:
-        cache, offline = self.cache / "uv", self.options.offline
+        ports = pypi.PypiPorts(
+            metadata_of=self._metadata,
+            hashes_of=lambda url: pypi.artifact_hashes(self.fetcher, url),
+            complete=complete,
+        )
 
-        def sha256_of(url: str) -> str:
-            return pypi.wheel_sha256(self.fetcher, url)
+        def find(request: pypi.PypiRequest) -> Sequence[Chosen]:
+            return pypi.find_sdists(
+                request, cache=self.cache / "uv", ports=ports, offline=self.options.offline
+            )
 
         def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            return pypi.resolve(
-                request,
-                cache=cache,
-                metadata_of=self._metadata,
-                sha256_of=sha256_of,
-                offline=offline,
-                complete=complete,
-            )
+            return pypi.resolve(request, cache=self.cache / "uv", ports=ports, offline=self.options.offline)
 
         return Ports(
             builder=self.builder,
-            find=lambda r: pypi.find_sdists(r, cache=cache, offline=offline, sha256_of=sha256_of),
+            find=find,
             resolve=resolve,
             offered=lambda name: self._offered(name, target),
             base=self.base,

@@ -21,6 +21,7 @@ from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
+from envforge.resolvers.pypi import Places
 
 __all__ = ["lock", "spec_digest"]
 
@@ -51,8 +52,8 @@ def lock(
     """
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
     channels = _channels(spec, options, base)
-    indexes = tuple(options.indexes) or spec.indexes
-    job = Job(spec, channels, indexes, options, previous, cache, fetcher, reporter, base, place or base)
+    places = _places(spec, options, base)
+    job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
@@ -76,7 +77,7 @@ def lock(
         platforms=tuple(sorted(target.platform for target in targets)),
         sources=tuple(sources),
         content_hash={
-            target.platform: spec_digest(spec, target, channels, indexes)
+            target.platform: spec_digest(spec, target, channels, places, python=options.python)
             for target in sorted(targets, key=lambda target: target.platform)
         },
         custom=dict(sorted(custom.items())),
@@ -86,7 +87,7 @@ def lock(
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
     written = options.channels or spec.channels
     urls = tuple(dict.fromkeys(url for name in written for url in conda.channel_url(name, base)))
-    if not urls and (spec.conda or spec.pip):
+    if not urls and spec.conda:
         raise InputError(
             "the specification names no channel",
             at=", ".join(spec.sources) or "channels",
@@ -95,17 +96,42 @@ def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[
     return urls
 
 
+def _places(spec: EnvironmentSpec, options: LockOptions, base: Path) -> Places:
+    """Where the PyPI half looks; a directory of artifacts may be a path relative to the specification."""
+    links = (
+        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri()
+        for one in (*spec.find_links, *options.find_links)
+    )
+    return Places(
+        indexes=options.indexes or spec.indexes,
+        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
+        find_links=tuple(dict.fromkeys(links)),
+    )
+
+
 def spec_digest(
-    spec: EnvironmentSpec, target: Target, channels: Sequence[str], indexes: Sequence[str]
+    spec: EnvironmentSpec,
+    target: Target,
+    channels: Sequence[str],
+    places: Places,
+    *,
+    python: str | None = None,
 ) -> str:
     """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
     content: dict[str, object] = {
         "channels": [without_secrets(url, tokens=True) for url in channels],
         "conda": sorted(line.text for line in spec.conda_for(target.platform)),
-        "pip": sorted(line.text for line in spec.pip_for(target.platform)),
-        "indexes": [without_secrets(url, tokens=False) for url in indexes],
+        "pip": sorted(" ".join((line.text, *sorted(line.hashes))) for line in spec.pip_for(target.platform)),
+        "indexes": [without_secrets(url, tokens=False) for url in places.indexes],
         "target": str(target),
     }
-    if spec.no_binary:
-        content["no-binary"] = sorted(spec.no_binary)
+    more: dict[str, object] = {
+        "no-binary": sorted(spec.no_binary),
+        "constraints": sorted(line.text for line in spec.constraints_for(target.platform)),
+        "index-of": {name: without_secrets(url, tokens=False) for name, url in places.index_of},
+        "find-links": [without_secrets(url, tokens=False) for url in places.find_links],
+        "prerelease": spec.prerelease,
+        "python": python or spec.python,
+    }
+    content |= {key: value for key, value in more.items() if value}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
