@@ -145,9 +145,8 @@ def _unknown(
         return _refused(refused[1], _first_url(text, request), story)
     requirers = [requirer for requirer, name in _NEEDS.findall(text) if name in names]
     by = f", which {requirers[0]} needs" if requirers else ""
-    own = [
-        request.places.pinned[name] for name in map(canonical_name, names) if name in request.places.pinned
-    ]
+    pinned = request.places.pinned
+    own = [pinned[name] for name in map(canonical_name, names) if name in pinned]
     where = " or ".join(redacted(url) for url in own or request.places.indexes) or request.index
     return UnsatisfiableError(
         f"no package {' and no package '.join(names)} in {where}{by}",
