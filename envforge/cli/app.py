@@ -38,11 +38,12 @@ COMMANDS = {
     "list": "List the packages of a lockfile, mirror, bundle or prefix.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
+    "config": "Say what is set, and where it was said.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli", "uv", "yaml"))
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "uv", "yaml"))
 """What a bundle's runtime does not bring."""
 
 

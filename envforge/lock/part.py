@@ -12,9 +12,11 @@ from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError, UnsatisfiableError
+from envforge.lock.asked import Place, asked_for, by_group
 from envforge.lock.options import LockOptions
-from envforge.lock.pypi_half import PypiHalf
+from envforge.lock.pypi_half import Half, PypiHalf
 from envforge.model.built import BuiltWheel, built_wheels
+from envforge.model.groups import Key, in_groups, key_of, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
@@ -80,11 +82,6 @@ class Job:
             solve=self._solve,
         )
 
-    @property
-    def group(self) -> str:
-        """The specification's group (``category:``): a file has one."""
-        return next((line.group for line in self.spec.conda + self.spec.pip), "main")
-
     def lock_platform(self, target: Target) -> Part:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
@@ -95,9 +92,30 @@ class Job:
         runtime = self._runtime(target, records, rows)
         kept = self._kept(target.platform, "pip")
         found = self.pypi_half.resolve(target, records, kept, self._known(target.platform))
-        wheels = tuple(replace(r, category=self.group, optional=self.group != "main") for r in found.rows)
-        built = tuple(replace(one, category=self.group) for one in found.built)
-        return Part(rows=rows + wheels, provided=found.met, runtime=runtime, built=built, custom=found.custom)
+        return self._part(target, rows + found.rows, found, runtime)
+
+    def _part(
+        self,
+        target: Target,
+        rows: tuple[LockedPackage, ...],
+        found: Half,
+        runtime: tuple[LockedPackage, ...],
+    ) -> Part:
+        """The rows in their groups."""
+        met = provided_by_conda(found.met)
+        place = Place(base=self.base, lockfile=self.place)
+        asked = asked_for(self.spec, target, rows, provided=met, built=found.built, place=place)
+        grouped = in_groups(rows, by_group(asked), met)
+        of: dict[Key, list[str]] = {}
+        for row in grouped:
+            of.setdefault(key_of(row), []).append(row.category)
+        return Part(
+            rows=grouped,
+            provided=found.met,
+            runtime=runtime,
+            built=tuple(replace(one, groups=tuple(of["pip", one.name])) for one in found.built),
+            custom=found.custom,
+        )
 
     def _solve(
         self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
@@ -175,8 +193,6 @@ class Job:
             sha256=sha256,
             md5=md5,
             dependencies=join_specs(record.depends),
-            category=self.group,
-            optional=self.group != "main",
         )
 
     def _hashes(self, record: conda.CondaRecord) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from envforge.formats.conda_lock import custom_format
 from envforge.lock.options import LockOptions, settings_text
 from envforge.lock.part import Job
 from envforge.model.built import built_key
+from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.runtime import runtime_key, runtime_text
@@ -62,6 +63,9 @@ def lock(
     custom = {"envforge.settings": settings_text(options)}
     if spec.name:
         custom["envforge.name"] = spec.name
+    groups = {line.group for line in spec.conda + spec.pip} - {MAIN}
+    if groups:
+        custom["envforge.groups"] = " ".join(sorted(groups))
     for target, part in zip(targets, parts, strict=True):
         custom[f"envforge.target.{target.platform}"] = str(target)
         if part.provided:
