@@ -12,7 +12,7 @@ import click
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
-from envforge.formats._pip_lines import check_project_name
+from envforge.formats._pip_lines import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
 from envforge.model.profile import intersected, parse_profile
@@ -46,6 +46,14 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option("--glibc", metavar="VERSION", help="Assume this glibc: __glibc.")
 @click.option("-c", "--channel", "channels", multiple=True, help="Use this channel instead of the SPEC's.")
 @click.option("--index-url", "indexes", multiple=True, metavar="URL", help="Use this index instead of PyPI.")
+@click.option(
+    "--index-of", multiple=True, metavar="PKG=URL", help="Take PKG from this index only; repeatable."
+)
+@click.option(
+    "--find-links", multiple=True, metavar="DIR|URL", help="Look for wheels here, beside the indexes."
+)
+@click.option("--python", metavar="VERSION", help="The cluster's own Python, where conda brings none: 3.11.")
+@click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
     "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
@@ -169,6 +177,10 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
         channels=given["channels"] or _texts(kept.get("channels")),
         indexes=given["indexes"] or _texts(kept.get("indexes")),
+        index_of=_index_of(given["index_of"]) or _pairs(kept.get("index-of")),
+        find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
+        prerelease=given["prerelease"] or kept.get("pre") is True,
+        python=_python(given["python"] or kept.get("python")),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
@@ -184,6 +196,33 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
 
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(str(text) for text in value) if isinstance(value, list) else ()
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    return tuple((str(k), str(v)) for k, v in sorted(value.items())) if isinstance(value, dict) else ()
+
+
+def _index_of(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    found = {}
+    for text in given:
+        name, equals, url = text.partition("=")
+        if not equals:
+            raise InputError(
+                f"{text!r} names no index", at="--index-of", do="write --index-of PKG=https://HOST/simple"
+            )
+        found[check_project_name(name, at="--index-of")] = check_index(url)
+    return tuple(sorted(found.items()))
+
+
+def _find_links(text: str) -> str:
+    """A path on the command line is relative to the working directory, and not to the specification."""
+    return text if "://" in text else Path(text).expanduser().resolve().as_uri()
+
+
+def _python(value: object) -> str | None:
+    from envforge.model.python import check_python
+
+    return None if value is None else check_python(str(value), at="--python")
 
 
 def _check_version(package: VirtualPackage) -> None:

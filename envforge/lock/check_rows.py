@@ -17,6 +17,7 @@ from envforge.model.built import BUILT, BuiltWheel, built_wheels
 from envforge.model.groups import MAIN, Key, groups_of, key_of, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import Target
+from envforge.model.python import locked_python
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.resolvers.fits import CondaRows
 
@@ -58,6 +59,7 @@ class _Platform:
             provided=self.provided,
             built=self.built.values(),
             place=place,
+            python=locked_python(lockfile, target.platform),
         )
 
     # -- lines -----------------------------------------------------------------------------------------

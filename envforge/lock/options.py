@@ -40,6 +40,11 @@ class Upgrade:
             )
         return cls(name=match[1], versions=match[2])
 
+    @property
+    def specifier(self) -> str:
+        """The versions in the words of PyPI, where ``=2.1`` is ``==2.1.*``."""
+        return re.sub(r"^=([^=].*)", r"==\1.*", self.versions)
+
     def __str__(self) -> str:
         return self.name + self.versions
 
@@ -50,7 +55,9 @@ class LockOptions:
 
     ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
     ``upgrade`` are the packages whose locked version is let go, ``upgrade_all`` lets go of all.
-    ``no_binary`` names projects that are built from their sdist, beside those of the specification.
+    ``no_binary`` names projects that are built from their sdist, beside those of the specification;
+    ``index_of`` and ``find_links`` come on top of the specification's, too.
+    ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
     """
 
     platforms: tuple[str, ...] = ()
@@ -61,6 +68,10 @@ class LockOptions:
     upgrade_all: bool = False
     upgrade: tuple[Upgrade, ...] = ()
     no_binary: tuple[str, ...] = ()
+    index_of: tuple[tuple[str, str], ...] = ()
+    find_links: tuple[str, ...] = ()
+    prerelease: bool = False
+    python: str | None = None
     exclude_newer: str | None = None
     offline: bool = False
 
@@ -111,6 +122,14 @@ def settings_text(options: LockOptions) -> str:
         settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
     if options.indexes:
         settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
+    if options.index_of:
+        settings["index-of"] = {name: without_secrets(url, tokens=False) for name, url in options.index_of}
+    if options.find_links:
+        settings["find-links"] = [without_secrets(url, tokens=False) for url in options.find_links]
+    if options.prerelease:
+        settings["pre"] = True
+    if options.python:
+        settings["python"] = options.python
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
     if options.no_binary:

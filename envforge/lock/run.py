@@ -21,6 +21,7 @@ from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
+from envforge.resolvers.pypi import Places
 
 __all__ = ["lock"]
 
@@ -51,8 +52,8 @@ def lock(
     """
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
     channels = _channels(spec, options, base)
-    indexes = tuple(options.indexes) or spec.indexes
-    job = Job(spec, channels, indexes, options, previous, cache, fetcher, reporter, base, place or base)
+    places = _places(spec, options, base)
+    job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
@@ -75,6 +76,7 @@ def lock(
             custom[f"envforge.by-extra.{target.platform}"] = part.by_extra
         if part.runtime:
             custom[runtime_key(target.platform)] = runtime_text(part.runtime)
+        custom.update(part.custom)
         custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
     chosen = choices(spec, options)
     custom["envforge.format"] = custom_format(custom)
@@ -94,10 +96,23 @@ def lock(
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
     written = options.channels or spec.channels
     urls = tuple(dict.fromkeys(url for name in written for url in conda.channel_url(name, base)))
-    if not urls and (spec.conda or spec.pip):
+    if not urls and spec.conda:
         raise InputError(
             "the specification names no channel",
             at=", ".join(spec.sources) or "channels",
             do="add a line such as: channels: [conda-forge]   # or envforge lock -c conda-forge",
         )
     return urls
+
+
+def _places(spec: EnvironmentSpec, options: LockOptions, base: Path) -> Places:
+    """Where the PyPI half looks; a directory of artifacts may be a path relative to the specification."""
+    links = (
+        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri()
+        for one in (*spec.find_links, *options.find_links)
+    )
+    return Places(
+        indexes=options.indexes or spec.indexes,
+        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
+        find_links=tuple(dict.fromkeys(links)),
+    )
