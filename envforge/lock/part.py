@@ -55,6 +55,11 @@ class Job:
     place: Path
 
     @cached_property
+    def solver(self) -> conda.Solver:
+        """One for all targets: what they share is loaded once."""
+        return conda.Solver(cache=self.cache, offline=self.options.offline)
+
+    @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
         uv = Uv(
@@ -93,7 +98,7 @@ class Job:
             preferred=preferred,
             exclude_newer=self.options.exclude_newer,
         )
-        return conda.solve(request, cache=self.cache, offline=self.options.offline)
+        return self.solver.solve(request)
 
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
-from envforge.errors import InputError
+from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import custom_format
 from envforge.lock.options import LockOptions, settings_text
-from envforge.lock.part import Job
+from envforge.lock.part import Job, Part
 from envforge.model.built import built_key
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
 from envforge.model.platforms import Target
@@ -53,8 +53,7 @@ def lock(
     channels = _channels(spec, options, base)
     indexes = tuple(options.indexes) or spec.indexes
     job = Job(spec, channels, indexes, options, previous, cache, fetcher, reporter, base, place or base)
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
-        parts = list(pool.map(job.lock_platform, targets))
+    parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted({*options.no_binary, *spec.no_binary} - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
@@ -80,6 +79,24 @@ def lock(
         },
         custom=dict(sorted(custom.items())),
     )
+
+
+def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
+    """All platforms at once; what cannot be had is said of all of them, too."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        futures = [pool.submit(job.lock_platform, target) for target in targets]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+    refused = [error for error in errors if isinstance(error, UnsatisfiableError)]
+    if len(refused) == len(errors) > 1:
+        raise UnsatisfiableError(
+            "; ".join(error.what for error in refused),
+            at=", ".join(dict.fromkeys(error.at for error in refused if error.at)) or None,
+            do="; ".join(dict.fromkeys(error.do for error in refused if error.do)) or None,
+            story="\n\n".join(error.story for error in refused if error.story) or None,
+        )
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]
 
 
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
