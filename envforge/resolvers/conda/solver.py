@@ -142,12 +142,12 @@ class Asked:
 
         :param recursive: also those of everything that they depend on.
         """
-        from rattler import PackageName
+        from rattler import MatchSpec
 
         return await self._gateway.query(
             self._channels,
             [platform or self.request.target.platform, "noarch"],  # type: ignore[list-item]
-            [PackageName(name) for name in dict.fromkeys(names)],
+            [MatchSpec(name) for name in dict.fromkeys(names)],
             recursive=recursive,
             channel_relations="disabled",
         )
