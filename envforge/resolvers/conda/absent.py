@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envforge.model.platforms import PLATFORMS
 from envforge.model.spec import Line
@@ -180,10 +180,12 @@ def _unknown_together(problems: list[Problem], asked: Asked) -> list[Problem]:
 def _no_such_build(
     line: Line, spec: MatchSpec, records: Sequence[RepoDataRecord], where: Sequence[str], asked: Asked
 ) -> Problem:
+    from rattler import MatchSpec
+
     name = spec.name.normalized
     what = f"no build of {name} is {line.text}"
-    version: Any = spec.version
-    right_version = [r for r in records if version is None or version.matches(r.version)]
+    version = str(spec.version or "*")
+    right_version = [record for record in records if MatchSpec(f"{name} {version}").matches(record)]
     if right_version and spec.build is not None:
         builds = list(dict.fromkeys(variant_of(str(record.build)) for record in _newest_first(right_version)))
         more = f" and {len(builds) - 4} others" if len(builds) > 5 else ""
@@ -193,7 +195,7 @@ def _no_such_build(
         return Problem(
             what=what, at=(line.at,), do=(kept_elsewhere([line], where, asked.request.target.platform),)
         )
-    near = _nearest(str(version or ""), records)
+    near = _nearest(version, records)
     return Problem(what=what, at=(line.at,), do=(f"the nearest is {name} {joined(near, 'or')}",))
 
 
