@@ -14,7 +14,7 @@ from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.resolvers._request import parse_requirement, project_of
 from envforge.resolvers._targets import marker_environment
-from envforge.resolvers.conda import parse_match_spec
+from envforge.resolvers.conda.request import parse_match_spec
 
 __all__ = ["Place", "asked_for", "by_group", "project_source"]
 

@@ -58,6 +58,11 @@ class Job:
     place: Path
 
     @cached_property
+    def solver(self) -> conda.Solver:
+        """One for all targets: what they share is loaded once."""
+        return conda.Solver(cache=self.cache, offline=self.options.offline)
+
+    @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
         uv = Uv(
@@ -142,7 +147,7 @@ class Job:
             constraints=self._upgraded("conda"),
             exclude_newer=self.options.exclude_newer,
         )
-        return conda.solve(request, cache=self.cache, offline=self.options.offline)
+        return self.solver.solve(request)
 
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]

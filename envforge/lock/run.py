@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
-from envforge.errors import InputError
+from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import custom_format
 from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, settings_text
-from envforge.lock.part import Job
+from envforge.lock.part import Job, Part
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
@@ -54,11 +54,28 @@ def lock(
     channels = _channels(spec, options, base)
     places = _places(spec, options, base)
     job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
-        parts = list(pool.map(job.lock_platform, targets))
+    parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted({*options.no_binary, *spec.no_binary} - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
+    chosen = choices(spec, options)
+    return Lockfile(
+        packages=tuple(row for part in parts for row in part.rows),
+        channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
+        platforms=tuple(sorted(target.platform for target in targets)),
+        sources=tuple(sources),
+        content_hash={
+            target.platform: spec_digest(spec, target, channels, chosen)
+            for target in sorted(targets, key=lambda target: target.platform)
+        },
+        custom=_custom(spec, options, targets, parts),
+    )
+
+
+def _custom(
+    spec: EnvironmentSpec, options: LockOptions, targets: Sequence[Target], parts: Sequence[Part]
+) -> dict[str, str]:
+    """What envforge adds to conda-lock's format."""
     custom = {"envforge.settings": settings_text(options)}
     asked = asked_text(spec, options)
     if asked:
@@ -78,19 +95,26 @@ def lock(
             custom[runtime_key(target.platform)] = runtime_text(part.runtime)
         custom.update(part.custom)
         custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
-    chosen = choices(spec, options)
     custom["envforge.format"] = custom_format(custom)
-    return Lockfile(
-        packages=tuple(row for part in parts for row in part.rows),
-        channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
-        platforms=tuple(sorted(target.platform for target in targets)),
-        sources=tuple(sources),
-        content_hash={
-            target.platform: spec_digest(spec, target, channels, chosen)
-            for target in sorted(targets, key=lambda target: target.platform)
-        },
-        custom=dict(sorted(custom.items())),
-    )
+    return dict(sorted(custom.items()))
+
+
+def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
+    """All platforms at once; what cannot be had is said of all of them, too."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        futures = [pool.submit(job.lock_platform, target) for target in targets]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+    refused = [error for error in errors if isinstance(error, UnsatisfiableError)]
+    if len(refused) == len(errors) > 1:
+        raise UnsatisfiableError(
+            "; ".join(error.what for error in refused),
+            at=", ".join(dict.fromkeys(error.at for error in refused if error.at)) or None,
+            do="; ".join(dict.fromkeys(error.do for error in refused if error.do)) or None,
+            story="\n\n".join(error.story for error in refused if error.story) or None,
+        )
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]
 
 
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
