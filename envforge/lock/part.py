@@ -147,7 +147,19 @@ class Job:
             constraints=self._upgraded("conda"),
             exclude_newer=self.options.exclude_newer,
         )
-        return self.solver.solve(request)
+        try:
+            return self.solver.solve(request)
+        except UnsatisfiableError as error:
+            if not request.constraints:
+                raise
+            self.solver.solve(replace(request, constraints=()))  # what cannot be had at all says so itself
+            raise UnsatisfiableError(
+                f"nothing satisfies the specification for {target.platform} with "
+                + " and ".join(line.text for line in request.constraints),
+                at=", ".join(line.at for line in request.constraints),
+                do=f"envforge lock {' '.join(f'-P {one.name}' for one in self.options.upgrade)}",
+                story=error.story,
+            ) from error
 
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]
