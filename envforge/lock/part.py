@@ -93,7 +93,7 @@ class Job:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
         specs = self.spec.conda_for(target.platform)
-        records = self._solve(specs, target, kept) if specs else ()
+        records = self._solve(specs, target, kept, self._upgraded("conda")) if specs else ()
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
@@ -137,14 +137,18 @@ class Job:
         )
 
     def _solve(
-        self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
+        self,
+        specs: tuple[Line, ...],
+        target: Target,
+        preferred: tuple[LockedPackage, ...],
+        constraints: tuple[Line, ...] = (),
     ) -> tuple[conda.CondaRecord, ...]:
         request = conda.CondaRequest(
             channels=self.channels,
             specs=specs,
             target=target,
             preferred=preferred,
-            constraints=self._upgraded("conda"),
+            constraints=constraints,
             exclude_newer=self.options.exclude_newer,
         )
         try:
