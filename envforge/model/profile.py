@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from envforge.errors import InputError
 from envforge.model.platforms import PLATFORMS, Target, VirtualPackage, default_target
 
-__all__ = ["intersected", "parse_profile"]
+__all__ = ["intersected", "option_for", "parse_profile"]
 
 _ARCHSPEC = re.compile(r"x86_64(_v[234])?|aarch64|ppc64le|[a-z][a-z0-9_]*")
 
@@ -42,6 +42,13 @@ def parse_profile(text: str) -> Target:
                 do="write it as: --profile 'linux-64 glibc=2.28 cuda=12.4 x86_64_v3'",
             )
     return default_target(words[0]).with_packages(tuple(changes))
+
+
+def option_for(package: VirtualPackage) -> str:
+    """What to say to ``envforge lock`` so that it assumes ``package``: ``--cuda 12.4``."""
+    if package.name in ("__cuda", "__glibc"):
+        return f"--{package.name.removeprefix('__')} {package.version}"
+    return f"--virtual-package {package}"
 
 
 def intersected(targets: Iterable[Target]) -> tuple[Target, ...]:
