@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import platform as machine
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ from envforge.cli.console import Console, output_options, print_result, read_tex
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
-from envforge.formats._pip_lines import check_project_name
+from envforge.formats._pip_lines import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
-from envforge.model.platforms import Target, VirtualPackage, check_platform
+from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
 from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
-from envforge.node.install import host_platform
 
 __all__ = ["command"]
 
@@ -48,6 +47,14 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option("--glibc", metavar="VERSION", help="Assume this glibc: __glibc.")
 @click.option("-c", "--channel", "channels", multiple=True, help="Use this channel instead of the SPEC's.")
 @click.option("--index-url", "indexes", multiple=True, metavar="URL", help="Use this index instead of PyPI.")
+@click.option(
+    "--index-of", multiple=True, metavar="PKG=URL", help="Take PKG from this index only; repeatable."
+)
+@click.option(
+    "--find-links", multiple=True, metavar="DIR|URL", help="Look for wheels here, beside the indexes."
+)
+@click.option("--python", metavar="VERSION", help="The cluster's own Python, where conda brings none: 3.11.")
+@click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
     "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
@@ -107,7 +114,7 @@ def _lock(
     from envforge.settings import cache_directory
 
     options = _options(given, previous)
-    targets = targets_for(spec, options, previous, host_platform())
+    targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous)
     lockfile = lock(
         spec,
@@ -157,7 +164,7 @@ def _previous(output: Path) -> Lockfile | None:
 
 
 def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
-    from envforge.lock.options import LockOptions, settings_of
+    from envforge.lock.options import LockOptions, Upgrade, settings_of
 
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
@@ -171,9 +178,13 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
         channels=given["channels"] or _texts(kept.get("channels")),
         indexes=given["indexes"] or _texts(kept.get("indexes")),
+        index_of=_index_of(given["index_of"]) or _pairs(kept.get("index-of")),
+        find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
+        prerelease=given["prerelease"] or kept.get("pre") is True,
+        python=_python(given["python"] or kept.get("python")),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
-        upgrade=given["upgrade"],
+        upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
         no_binary=tuple(
             sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
             or _texts(kept.get("no-binary"))
@@ -186,6 +197,33 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
 
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(str(text) for text in value) if isinstance(value, list) else ()
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    return tuple((str(k), str(v)) for k, v in sorted(value.items())) if isinstance(value, dict) else ()
+
+
+def _index_of(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    found = {}
+    for text in given:
+        name, equals, url = text.partition("=")
+        if not equals:
+            raise InputError(
+                f"{text!r} names no index", at="--index-of", do="write --index-of PKG=https://HOST/simple"
+            )
+        found[check_project_name(name, at="--index-of")] = check_index(url)
+    return tuple(sorted(found.items()))
+
+
+def _find_links(text: str) -> str:
+    """A path on the command line is relative to the working directory, and not to the specification."""
+    return text if "://" in text else Path(text).expanduser().resolve().as_uri()
+
+
+def _python(value: object) -> str | None:
+    from envforge.model.python import check_python
+
+    return None if value is None else check_python(str(value), at="--python")
 
 
 def _check_version(package: VirtualPackage) -> None:
@@ -213,16 +251,18 @@ def _check(
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
     options = _options(given, previous)
-    spec = replace(spec, channels=options.channels or spec.channels)
-    targets = targets_for(spec, options, previous, host_platform())
-    spec = replace(spec, no_binary=(*spec.no_binary, *options.no_binary))
+    targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
-    unmet = first_unmet(spec, previous, targets, base, place)
+    unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
     if unmet is not None:
         raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {path}")
     document = {"satisfied": True, "lockfile": str(output), "digest": previous.digest()}
     print_result(console, [f"{output} satisfies {path}"], document)
     return 0
+
+
+def _host() -> str:
+    return platform_of(machine.system(), machine.machine())
 
 
 def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockfile | None) -> None:

@@ -38,7 +38,9 @@ _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/p
 class CondaRequest:
     """What to solve: channel URLs in priority order, MatchSpecs, the target.
 
-    ``preferred`` are the rows of the lock that is renewed: each is kept where it still fits.
+    ``preferred`` are rows of the lock that is renewed, of a name the first counts: each is kept where it
+    still fits, or what is most like it where that is of another platform.  ``constraints`` hold for what is
+    needed anyway.
     ``channel_priority`` is one of :data:`PRIORITIES`.  ``exclude_newer`` is RFC 3339; records without a time
     stamp stay.
     """
@@ -47,6 +49,7 @@ class CondaRequest:
     specs: tuple[Line, ...]
     target: Target
     preferred: tuple[LockedPackage, ...] = ()
+    constraints: tuple[Line, ...] = ()
     channel_priority: str = "strict"
     exclude_newer: str | None = None
 

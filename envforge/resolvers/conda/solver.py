@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
 from envforge.resolvers.conda.channel_errors import channel_error
+from envforge.resolvers.conda.preferred import preferred_records
 from envforge.resolvers.conda.request import CondaRecord, CondaRequest, cutoff, parse_match_spec
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Asked:
             gateway=self._gateway,
             platforms=[target.platform, "noarch"],  # type: ignore[list-item]
             locked_packages=preferred,
+            constraints=[self.parse(line) for line in self.request.constraints],
             virtual_packages=_virtual_packages(target),
             channel_priority=getattr(ChannelPriority, self.request.channel_priority.title()),
             exclude_newer=self.cutoff,
@@ -158,12 +160,14 @@ class Asked:
         return [name.normalized for name in await self._gateway.names(self._channels, platforms)]
 
     async def preferred(self) -> list[RepoDataRecord]:
-        """The channels' own records of the rows to keep; what the channels have no more is not kept."""
-        if not self.request.preferred:
-            return []
-        urls = {row.url for row in self.request.preferred}
-        found = await self.records(row.name for row in self.request.preferred)
-        return [record for records in found for record in records if record.url in urls]
+        """The channels' own records of the rows to keep, or those most like them."""
+        return await preferred_records(
+            self._gateway,
+            self._channels,
+            [self.request.target.platform, "noarch"],
+            self.request.preferred,
+            strict=self.request.channel_priority == "strict",
+        )
 
 
 def _virtual_packages(target: Target) -> list[Any]:
