@@ -3,50 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 
-from envforge.errors import InputError
+from envforge.lock.upgrades import Upgrade
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
-__all__ = ["LockOptions", "Upgrade", "settings_of", "settings_text", "targets_for"]
-
-_UPGRADE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)((?:[=<>!~][^\[\];@]*[^\[\];@=<>!~])?)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upgrade:
-    """A package whose locked version is let go, and the versions that it may have then, empty for any.
-
-    ``versions`` is the rest of a MatchSpec, or a specifier: ``=2.1``, ``>=2,<3``.
-    """
-
-    name: str
-    versions: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Upgrade:
-        """Read ``numpy``, ``numpy=2.1`` or ``numpy>=2,<3``.
-
-        :raises InputError: if it is none of that form.
-        """
-        match = _UPGRADE.fullmatch(re.sub(r"\s+", "", text))
-        if match is None:
-            raise InputError(
-                f"{text!r} names no package", at="-P", do="write it as numpy, numpy=2.1 or 'numpy>=2,<3'"
-            )
-        return cls(name=match[1], versions=match[2])
-
-    @property
-    def specifier(self) -> str:
-        """The versions in the words of PyPI, where ``=2.1`` is ``==2.1.*``."""
-        return re.sub(r"^=([^=].*)", r"==\1.*", self.versions)
-
-    def __str__(self) -> str:
-        return self.name + self.versions
+__all__ = ["LockOptions", "settings_of", "settings_text", "targets_for"]
 
 
 @dataclass(frozen=True, kw_only=True)

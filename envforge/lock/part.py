@@ -93,7 +93,7 @@ class Job:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
         specs = self.spec.conda_for(target.platform)
-        records = self._solve(specs, target, kept) if specs else ()
+        records = self._solve(specs, target, kept, self._upgraded("conda")) if specs else ()
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
@@ -137,17 +137,33 @@ class Job:
         )
 
     def _solve(
-        self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
+        self,
+        specs: tuple[Line, ...],
+        target: Target,
+        preferred: tuple[LockedPackage, ...],
+        constraints: tuple[Line, ...] = (),
     ) -> tuple[conda.CondaRecord, ...]:
         request = conda.CondaRequest(
             channels=self.channels,
             specs=specs,
             target=target,
             preferred=preferred,
-            constraints=self._upgraded("conda"),
+            constraints=constraints,
             exclude_newer=self.options.exclude_newer,
         )
-        return self.solver.solve(request)
+        try:
+            return self.solver.solve(request)
+        except UnsatisfiableError as error:
+            if not request.constraints:
+                raise
+            self.solver.solve(replace(request, constraints=()))  # what cannot be had at all says so itself
+            raise UnsatisfiableError(
+                f"nothing satisfies the specification for {target.platform} with "
+                + " and ".join(line.text for line in request.constraints),
+                at=", ".join(line.at for line in request.constraints),
+                do=f"envforge lock {' '.join(f'-P {one.name}' for one in self.options.upgrade)}",
+                story=error.story,
+            ) from error
 
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]

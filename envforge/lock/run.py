@@ -12,6 +12,7 @@ from envforge.formats.conda_lock import custom_format
 from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, settings_text
 from envforge.lock.part import Job, Part
+from envforge.lock.upgrades import check_upgrades
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
@@ -51,6 +52,7 @@ def lock(
     :raises CouldNotError: if a channel or an index cannot be read.
     """
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
+    check_upgrades(options.upgrade, previous, spec)
     channels = _channels(spec, options, base)
     places = _places(spec, options, base)
     job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
