@@ -37,6 +37,7 @@ COMMANDS = {
     "uninstall": "Remove a prefix and all of its generations.",
     "id": "Say in one line what a prefix is, for a log or a paper.",
     "store": "Look after the store that environments are made of.",
+    "probe": "Print this node's profile, for lock to assume.",
     "keygen": "Make a key to sign bundles with.",
     "sbom": "List what is inside, with licences: CycloneDX.",
     "list": "List the packages of a lockfile, mirror, bundle or prefix, or the prefixes below a directory.",

@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
 from envforge.formats._pip_lines import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
-from envforge.model.profile import intersected, parse_profile
+from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
 
 __all__ = ["command"]
@@ -37,7 +38,7 @@ _FOUND = ("environment.yml", "environment.yaml")
     "profiles",
     multiple=True,
     metavar="P",
-    help="Lock for this kind of node, such as 'linux-64 glibc=2.28 cuda=12.4'.",
+    help=f"Lock for this kind of node: {PROFILE_HELP}.",
 )
 @click.option(
     "--virtual-package", "virtual", multiple=True, metavar="__NAME=VERSION", help="Assume it on the target."
@@ -180,7 +181,7 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
     for package in assumed:
         _check_version(package)
     return LockOptions(
-        targets=intersected(parse_profile(text) for text in given["profiles"]),
+        targets=intersected(profile_target(text) for text in given["profiles"]),
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
         channels=given["channels"] or _texts(kept.get("channels")),
         indexes=given["indexes"] or _texts(kept.get("indexes")),

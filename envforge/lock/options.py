@@ -60,15 +60,9 @@ def targets_for(
     for platform in dict.fromkeys(platforms):
         known = profiles.get(platform) or (previous.target(platform) if previous else None)
         target = known or default_target(platform)
-        wanted = tuple(p for p in options.assumed if _belongs(p, platform))
+        wanted = tuple(package for package in options.assumed if target.may_offer(package))
         targets.append(target.with_packages(wanted))
     return tuple(targets)
-
-
-def _belongs(package: VirtualPackage, platform: str) -> bool:
-    """A glibc or a Linux kernel is assumed on Linux only, whatever platforms are locked with it."""
-    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
-    return platform.startswith(family.get(package.name, ""))
 
 
 def settings_of(lockfile: Lockfile) -> dict[str, object]:

@@ -70,13 +70,13 @@ async def _targets(
     names = dict.fromkeys(name_of(text) for conflict in conflicts for text in virtual_needs(conflict))
     target, changed = inquiry.target, []
     for name in names:
-        tries = [package for package in _offers(name, universe) if _fits_platform(package, target)]
+        tries = [package for package in _offers(name, universe) if target.may_offer(package)]
         package = await _least(inquiry, core, target, tries)
         if package is not None:
             target = target.with_packages((package,))
             changed.append(package)
     if not changed:
-        names = {n: None for n in names if _fits_platform(VirtualPackage(name=n, version="0"), target)}
+        names = {n: None for n in names if target.may_offer(VirtualPackage(name=n, version="0"))}
         return [f"say what the cluster offers: {option_for(VirtualPackage(name=n, version='VERSION'))}"
                 for n in names]  # fmt: skip
     options = " ".join(map(option_for, changed))
@@ -92,13 +92,6 @@ def joined_least(packages: Sequence[VirtualPackage]) -> str:
         for p in packages
     ]
     return " and ".join(said) + (" or newer" if packages[-1].name != "__archspec" else "")
-
-
-def _fits_platform(package: VirtualPackage, target: Target) -> bool:
-    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
-    if package.name == "__unix":
-        return not target.platform.startswith("win-")
-    return target.platform.startswith(family.get(package.name, ""))
 
 
 def _offers(name: str, universe: Universe) -> list[VirtualPackage]:

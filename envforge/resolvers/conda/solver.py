@@ -15,14 +15,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from envforge.model.access import Access
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
+from envforge.resolvers.client import conda_client
 from envforge.resolvers.conda.channel_errors import channel_error
 from envforge.resolvers.conda.preferred import preferred_records
 from envforge.resolvers.conda.request import CondaRecord, CondaRequest, cutoff, parse_match_spec
 
 if TYPE_CHECKING:
     from rattler import Gateway, MatchSpec, RepoDataRecord
+
+    from envforge.resolvers.conda.variants import LesserVariant
 
 __all__ = ["Asked", "Solver"]
 
@@ -34,26 +38,32 @@ class Solver:
 
     :param cache: where repodata is cached.
     :param offline: use the cached repodata only.
+    :param access: what a site has elsewhere, and what hosts want to be shown, for ``channels`` (URLs).
     """
 
-    def __init__(self, *, cache: Path, offline: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        cache: Path,
+        offline: bool = False,
+        access: Access | None = None,
+        channels: Sequence[str] = (),
+    ) -> None:
         self._cache = cache
         self._offline = offline
+        self._access = access or Access()
+        self._channels = tuple(channels)
 
     @cached_property
     def gateway(self) -> Gateway:
         """The channels' records, as far as they were needed."""
-        from rattler import Client, Config, Gateway, SourceConfig
+        from rattler import Gateway, SourceConfig
 
-        try:
-            client = Client.default_client()
-        except ValueError:  # no CA certificates on this machine: take those that py-rattler brings
-            client = Client.from_config(Config.from_toml('tls-root-certs = "webpki"'))
         action: Any = "force-cache-only" if self._offline else "cache-or-fetch"
         return Gateway(
             cache_dir=self._cache / "repodata",
             default_config=SourceConfig(cache_action=action),
-            client=client,
+            client=conda_client(self._access, self._channels),
         )
 
     def solve(self, request: CondaRequest) -> tuple[CondaRecord, ...]:
@@ -65,6 +75,14 @@ class Solver:
         """
         records = self.ask(request, _solved)
         return tuple(sorted(map(_record, records), key=lambda record: record.name))
+
+    def lesser_variants(
+        self, request: CondaRequest, records: Sequence[CondaRecord]
+    ) -> tuple[LesserVariant, ...]:
+        """Which of ``records``, the answer to ``request``, would be others if the target offered more."""
+        from envforge.resolvers.conda.variants import lesser_variants
+
+        return tuple(self.ask(request, lambda asked: lesser_variants(asked, records)))
 
     def ask(self, request: CondaRequest, question: Callable[[Asked], Awaitable[T]]) -> T:
         """The answer to ``question`` about ``request``; errors as :meth:`solve` has them."""
