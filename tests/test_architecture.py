@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "envforge"
 
 LAYERS = {
-    "errors": 0, "reporting": 0, "settings": 0,
+    "errors": -1, "reporting": 0, "settings": 0,
     "model": 1,
     "formats": 2, "edges": 2,
     "resolvers": 3, "node": 3, "layout": 3,

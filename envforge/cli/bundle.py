@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
+from envforge.cli.defaults import network
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
@@ -220,7 +221,10 @@ def _fetched(
     directory = cache_directory() / "mirrors" / f"{lock_name(given)}-{place}"
     options = MirrorOptions(platforms=(platform,), prune=True)
     fetcher = BuildingFetcher(
-        [(given.lockfile, source.absolute().parent)], cache=cache_directory(), reporter=console
+        [(given.lockfile, source.absolute().parent)],
+        cache=cache_directory(),
+        reporter=console,
+        access=network(),
     )
     mirror([given], directory, fetcher=fetcher, options=options, reporter=console)
     return MirrorSource(directory).artifact
@@ -247,7 +251,7 @@ def _runtime(
         None if own is not None else opened.locate,
         work=work,
         store=store,
-        fetcher=Fetcher(),
+        fetcher=Fetcher(access=network()),
         reporter=console,
         runtime_lock=own,
     )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.defaults import check_allowed, network, with_defaults
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
@@ -18,6 +19,7 @@ from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
 from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
+from envforge.settings import load_settings
 
 __all__ = ["command"]
 
@@ -91,6 +93,7 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     path = _one_spec(specs + files)
     spec = environment_yml.read(read_text(path, limit=10_000_000), source=str(path))
+    spec = with_defaults(spec, load_settings())
     output = output or Path("conda-lock.yml")
     previous = _previous(output)
     if check:
@@ -126,12 +129,13 @@ def _lock(
         base=path.absolute().parent,
         sources=[Path(os.path.relpath(path, output.absolute().parent)).as_posix()],
         cache=cache_directory(),
-        fetcher=Fetcher(offline=options.offline),
+        fetcher=Fetcher(offline=options.offline, access=network()),
         reporter=console,
         place=output.absolute().parent,
     )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
+    check_allowed((channel.url for channel in lockfile.channels), load_settings())
     text = conda_lock.write(lockfile)
     if not dry_run:
         write_atomically(output, text)

@@ -41,6 +41,7 @@ def command(
     conda, micromamba, pixi, pip and uv use DIR without envforge, from file:// or any static web server.
     LOCKFILE left out is ./conda-lock.yml.
     """
+    from envforge.cli.defaults import network
     from envforge.mirror import LockfileInput, MirrorOptions, mirror
     from envforge.resolvers.building import BuildingFetcher
     from envforge.settings import cache_directory
@@ -64,7 +65,7 @@ def command(
         jobs=jobs,
         dry_run=dry_run,
     )
-    fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=console)
+    fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=console, access=network())
     result = mirror(inputs, directory, fetcher=fetcher, options=options, reporter=console)
     would = "would download" if dry_run else "downloaded"
     size = "" if dry_run else f" ({human_size(result.bytes)})"
