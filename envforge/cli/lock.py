@@ -18,7 +18,7 @@ from envforge.model.platforms import Target, VirtualPackage, check_platform, pla
 from envforge.model.profile import intersected, parse_profile
 from envforge.model.spec import EnvironmentSpec
 
-__all__ = ["command"]
+__all__ = ["command", "lock_options"]
 
 _FOUND = ("environment.yml", "environment.yaml")
 
@@ -104,7 +104,7 @@ def _lock(
     from envforge.lock.run import lock
     from envforge.settings import cache_directory
 
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous)
     lockfile = lock(
@@ -154,7 +154,8 @@ def _previous(output: Path) -> Lockfile | None:
     return conda_lock.read(read_text(output), source=str(output))
 
 
-def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
+def lock_options(given: dict[str, Any], previous: Lockfile | None) -> Any:
+    """What was given on the command line, and what the lockfile that is renewed says beside that."""
     from envforge.lock.options import LockOptions, Upgrade, settings_of
 
     kept = settings_of(previous) if previous is not None else {}
@@ -210,7 +211,7 @@ def _check(
 
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
     unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
