@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import sys
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -20,8 +21,8 @@ ERRORS = {"AnswerNo", "BusyError", "CouldNotError", "EnvforgeError", "InputError
 NOUNS = {
     "Branch", "BundleOptions", "BundleSource", "Change", "Difference", "EnvironmentSpec", "Fetcher",
     "FileRecord", "Graph", "Holding", "InstallOptions", "Line", "LockDifference", "LockOptions",
-    "LockedChannel", "LockedPackage", "Lockfile", "LockfileInput", "Manifest", "MirrorOptions", "MirrorSource", "Prefix",
-    "Presence", "Receipt", "Recorder", "Reporter", "Store", "Target", "VirtualPackage",
+    "LockedChannel", "LockedPackage", "Lockfile", "LockfileInput", "Manifest", "MirrorOptions", "MirrorSource",
+    "Prefix", "Presence", "Receipt", "Recorder", "Reporter", "Store", "Target", "VirtualPackage",
 }  # fmt: skip
 VERBS = {
     "bundle", "check", "diff", "graph_of", "history", "holding", "install", "lock", "mirror", "read_lockfile",
