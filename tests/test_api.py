@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -21,8 +22,9 @@ ERRORS = {"AnswerNo", "BusyError", "CouldNotError", "EnvforgeError", "InputError
 NOUNS = {
     "Branch", "BundleOptions", "BundleSource", "Change", "Difference", "EnvironmentSpec", "Fetcher",
     "FileRecord", "Graph", "Holding", "InstallOptions", "Line", "LockDifference", "LockOptions",
-    "LockedChannel", "LockedPackage", "Lockfile", "LockfileInput", "Manifest", "MirrorOptions", "MirrorSource",
-    "Prefix", "Presence", "Receipt", "Recorder", "Reporter", "Store", "Target", "VirtualPackage",
+    "LockedChannel", "LockedPackage", "Lockfile", "LockfileInput", "Manifest", "MirrorOptions",
+    "MirrorSource", "Prefix", "Presence", "Receipt", "Recorder", "Reporter", "Store", "Target",
+    "VirtualPackage",
 }  # fmt: skip
 VERBS = {
     "bundle", "check", "diff", "graph_of", "history", "holding", "install", "lock", "mirror", "read_lockfile",
@@ -142,3 +144,12 @@ def test_a_program(tmp_path: Path) -> None:
     assert [branch.node.name for branch in envforge.tree(graph, graph.roots())] == ["top"]
     with pytest.raises(envforge.AnswerNo):
         envforge.why(held, "nothing", ["linux-64"])
+
+
+def test_every_name_is_in_the_reference() -> None:
+    from tests.docs.sandbox import ROOT
+
+    page = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted([*named, "__version__"]) == envforge.__all__
