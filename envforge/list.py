@@ -33,6 +33,8 @@ __all__ = ["Survey", "holding", "holding_of_text", "survey"]
 
 _CONDA_NAME = re.compile(r"(?:[^\s\[\]=<>!]+::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)")
 _PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LARGEST = 100_000_000
+"""Bytes of a lockfile; the largest that are known have a tenth of that."""
 _WRONG = "name a lockfile, a mirror, a bundle or a prefix"
 
 
@@ -56,7 +58,9 @@ def holding(source: str, *, lock: str | None = None, reporter: Reporter | None =
     if path.is_symlink() and not path.exists():
         read_receipt(path)  # which says what is wrong with it
     try:
-        text = read_document(path, "the lockfile", do="name the right file")
+        if path.stat().st_size > _LARGEST:
+            raise InputError("larger than 100 MB, and no bundle", at=source, do=_WRONG)
+        text = read_document(path, "the lockfile", do=_WRONG)
     except FileNotFoundError as error:
         raise InputError(
             "no such lockfile, mirror, bundle or prefix", at=source, do="name one, or envforge lock"

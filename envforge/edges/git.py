@@ -12,7 +12,7 @@ from envforge.errors import InputError
 
 __all__ = ["blob_at", "blob_of", "commits_with", "git", "merged_in", "read_blob"]
 
-_LARGEST = 512_000_000
+_LARGEST = 100_000_000
 _SECONDS = 60
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
@@ -28,7 +28,7 @@ def git(*words: str, cwd: Path | None = None) -> Completed:
 def read_blob(name: str, *, cwd: Path | None = None) -> bytes:
     """The file that ``name``, ``REVISION:PATH``, names.
 
-    :raises InputError: if git knows none, or it is larger than 512 MB.
+    :raises InputError: if git knows none, or it is larger than 100 MB.
     :raises CouldNotError: if there is no git.
     """
     if name.startswith("-"):
@@ -37,7 +37,7 @@ def read_blob(name: str, *, cwd: Path | None = None) -> bytes:
     if asked.returncode != 0:
         raise _none(name, (asked.stderr.splitlines() or ["it says nothing"])[0].removeprefix("fatal: "))
     if int(asked.stdout) > _LARGEST:
-        raise InputError("larger than 512 MB", at=name, do="name the right file")
+        raise InputError("larger than 100 MB", at=name, do="name the right file")
     done = git("cat-file", "blob", name, cwd=cwd)
     if done.returncode != 0:
         raise _none(name, "it is no file")
