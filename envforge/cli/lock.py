@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.cli.defaults import check_allowed, network, with_defaults
 from envforge.cli.profiles import PROFILE_HELP, profile_target
@@ -21,7 +22,7 @@ from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
 from envforge.settings import load_settings
 
-__all__ = ["command"]
+__all__ = ["command", "lock_options"]
 
 _FOUND = ("environment.yml", "environment.yaml")
 
@@ -34,7 +35,14 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The lockfile.  [default: conda-lock.yml]"
 )
-@click.option("-p", "--platform", "platforms", multiple=True, help="Lock for this platform; repeatable.")
+@click.option(
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Lock for this platform; repeatable.",
+)
 @click.option(
     "--profile",
     "profiles",
@@ -59,13 +67,20 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
-    "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
+    "-P",
+    "--upgrade-package",
+    "upgrade",
+    multiple=True,
+    metavar="PKG",
+    shell_complete=completing.packages,
+    help="Let the version of PKG go.",
 )
 @click.option(
     "--no-binary",
     "no_binary",
     multiple=True,
     metavar="PKG",
+    shell_complete=completing.packages,
     help="Build PKG from its sdist; runs its code here.",
 )
 @click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
@@ -118,7 +133,7 @@ def _lock(
     from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous)
     lockfile = lock(
@@ -173,7 +188,8 @@ def _previous(output: Path) -> Lockfile | None:
     return conda_lock.read(read_text(output), source=str(output))
 
 
-def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
+def lock_options(given: dict[str, Any], previous: Lockfile | None) -> Any:
+    """What was given on the command line, and what the lockfile that is renewed says beside that."""
     from envforge.lock.options import LockOptions, settings_of
     from envforge.lock.upgrades import Upgrade
 
@@ -261,7 +277,7 @@ def _check(
 
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
     unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
 from envforge.errors import InputError
 from envforge.formats import conda_lock
@@ -17,7 +18,12 @@ __all__ = ["command"]
 @click.command("mirror")
 @click.argument("paths", metavar="[LOCKFILE]... DIR", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "-p", "--platform", "platforms", multiple=True, help="Only what this platform needs; repeatable."
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Only what this platform needs; repeatable.",
 )
 @click.option("--prune", is_flag=True, help="Remove artifacts that no lockfile in the mirror needs.")
 @click.option(
