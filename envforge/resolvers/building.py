@@ -24,6 +24,7 @@ from envforge.edges.hashing import file_sha256
 from envforge.edges.machine import glibc_version
 from envforge.errors import CouldNotError, InputError, UnsatisfiableError
 from envforge.formats.elf import read_elf
+from envforge.model.access import Access
 from envforge.model.built import BUILT, BuiltWheel, built_wheels
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import Target
@@ -322,9 +323,14 @@ class BuildingFetcher(Fetcher):
     """
 
     def __init__(
-        self, lockfiles: Iterable[tuple[Lockfile, Path]], *, cache: Path, reporter: Reporter
+        self,
+        lockfiles: Iterable[tuple[Lockfile, Path]],
+        *,
+        cache: Path,
+        reporter: Reporter,
+        access: Access | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(access=access)
         self._known = {
             built.sha256: (built, base) for lockfile, base in lockfiles for _, built in built_wheels(lockfile)
         }

@@ -32,7 +32,7 @@ __all__ = ["RuntimeTree", "link_runtime"]
 NOWHERE = Path("/nonexistent/envforge")
 _JOBS = 4
 _NOT_OURS = ("demo", "__pycache__")
-_TEXTS = ("py.typed", "templates/bundle.sh")  # the header that a bundle is held against
+_TEXTS = ("py.typed", "templates/bundle.sh", "templates/probe.sh")
 """Of envforge itself: what makes examples and recipes."""
 _OF_WHEELS = re.compile(r"[^/]+\.dist-info/(RECORD|INSTALLER|sboms/.*)")
 """What no runtime needs: it is in the receipt, or in the bundle's own list."""
