@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
@@ -24,7 +25,15 @@ from envforge.reporting import Reporter
 from envforge.resolvers import conda
 from envforge.resolvers.pypi import Places
 
-__all__ = ["lock"]
+__all__ = ["Outcome", "lock"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A new lockfile, and by platform the packages that would be other ones if more had been assumed."""
+
+    lockfile: Lockfile
+    lesser: Mapping[str, tuple[conda.LesserVariant, ...]]
 
 
 def lock(
@@ -39,7 +48,7 @@ def lock(
     fetcher: Fetcher,
     reporter: Reporter,
     place: Path | None = None,
-) -> Lockfile:
+) -> Outcome:
     """Resolve ``spec`` for every target.
 
     :param previous: the lock that is renewed; its versions are kept where they still fit.
@@ -61,7 +70,7 @@ def lock(
     for name in sorted({*options.no_binary, *spec.no_binary} - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
     chosen = choices(spec, options)
-    return Lockfile(
+    lockfile = Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
         channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
         platforms=tuple(sorted(target.platform for target in targets)),
@@ -72,6 +81,8 @@ def lock(
         },
         custom=_custom(spec, options, targets, parts),
     )
+    lesser = {target.platform: part.lesser for target, part in zip(targets, parts, strict=True)}
+    return Outcome(lockfile=lockfile, lesser=lesser)
 
 
 def _custom(

@@ -49,6 +49,11 @@ class Need:
     partly: bool = False
 
     @property
+    def assumed(self) -> bool:
+        """Whether it comes from no line, but from looking at one release of a package at a time."""
+        return self.chain[0].line is None
+
+    @property
     def chain(self) -> tuple[Need, ...]:
         """From the line of the specification to this."""
         return (self,) if self.via is None else (*self.via.chain, self)
@@ -159,6 +164,7 @@ class _Search:
     def assuming(self, name: str, places: frozenset[int]) -> _Search:
         """The same search, as if only some builds of ``name`` were left."""
         copy = {key: list(needs) for key, needs in self.needs.items()}
+        copy[name].append(Need(name=name, texts=(name,), admitted=places))
         opened = {**self.open, name: places}
         return replace(self, open=opened, needs=copy, lines=dict(self.lines))
 
@@ -260,11 +266,11 @@ class _Search:
 
     def _conflict(self, name: str) -> Conflict | None:
         """What is told begins with a line of the specification, one of those that need ``name``."""
-        roots = dict.fromkeys(need.chain[0] for need in self.needs[name])
+        roots = dict.fromkeys(need.chain[0] for need in self.needs[name] if not need.assumed)
         told = [self._explain(root.name, root.admitted, frozenset(), root) for root in roots]
         every = frozenset(range(len(self.universe.candidates(name))))
         clash = self._explain(name, every, frozenset())
-        if all(reason.need is not None for reason in clash.reasons):
+        if all(reason.need is not None and not reason.need.assumed for reason in clash.reasons):
             told.append(clash)
         return min((one for one in told if one.reasons), key=lambda one: one.weight, default=None)
 

@@ -9,7 +9,7 @@ from envforge.resolvers.conda.absent import joined
 from envforge.resolvers.conda.conflict import Conflict, Need, Reason
 from envforge.resolvers.conda.universe import Universe, name_of
 
-__all__ = ["clashes", "sentence", "virtual_needs"]
+__all__ = ["packages_of", "sentence", "virtual_needs"]
 
 _RANGE = re.compile(r"\S+\s+>=([^,|\s]+),<([^,|\s]+)")
 
@@ -29,12 +29,24 @@ def sentence(conflicts: Sequence[tuple[str, Conflict]], universe: Universe) -> s
 
 
 def _sentence(conflict: Conflict, universe: Universe) -> str:
-    clauses = [_chain(reason.need, universe) for reason in conflict.reasons if reason.need is not None]
+    told = [reason for reason in conflict.reasons if not _is_assumed(reason)]
+    clauses = [_chain(reason.need, universe) for reason in told if reason.need is not None]
     if conflict.need is not None:
-        faults = [reason for reason in conflict.reasons if reason.need is None]
-        told = _faults(faults, universe) if faults else "is asked for"
-        clauses.insert(0, f"{conflict.need.texts[0]} {told}")
+        faults = [reason for reason in told if reason.need is None]
+        does = _faults(faults, universe) if faults else "is asked for"
+        clauses.insert(0, f"{conflict.need.texts[0]} {does}")
     return ", and ".join(clauses)
+
+
+def _is_assumed(reason: Reason) -> bool:
+    """Whether it only says that builds are not for the release that is looked at."""
+    if reason.need is not None:
+        return reason.need.assumed
+    return (
+        reason.deeper is not None
+        and bool(reason.deeper.reasons)
+        and all(map(_is_assumed, reason.deeper.reasons))
+    )
 
 
 def _faults(reasons: Sequence[Reason], universe: Universe) -> str:
@@ -56,8 +68,9 @@ def _fault(reason: Reason, universe: Universe) -> str:
 def _further(deeper: Conflict, universe: Universe) -> str:
     if not deeper.reasons:
         return ", which no channel has in such a build"
-    others = [reason.need for reason in deeper.reasons if reason.need is not None]
-    faults = [reason for reason in deeper.reasons if reason.need is None]
+    told = [reason for reason in deeper.reasons if not _is_assumed(reason)]
+    others = [reason.need for reason in told if reason.need is not None]
+    faults = [reason for reason in told if reason.need is None]
     which = f", which {_faults(faults, universe)}" if faults else ""
     return which + "".join(f", and {_chain(need, universe)}" for need in others)
 
@@ -110,10 +123,13 @@ def virtual_needs(conflict: Conflict) -> Iterator[str]:
             yield from virtual_needs(reason.deeper)
 
 
-def clashes(conflict: Conflict) -> Iterator[str]:
-    """The packages of which different requirements ask for different builds."""
+def packages_of(conflict: Conflict) -> Iterator[str]:
+    """The packages that a conflict is about, by name."""
+    yield conflict.name
     for reason in conflict.reasons:
         if reason.need is not None:
             yield reason.need.name
+        if reason.kind == "missing":
+            yield from map(name_of, reason.texts)
         if reason.deeper is not None:
-            yield from clashes(reason.deeper)
+            yield from packages_of(reason.deeper)
