@@ -39,14 +39,8 @@ def _sentence(conflict: Conflict, universe: Universe) -> str:
 
 
 def _is_assumed(reason: Reason) -> bool:
-    """Whether it only says that builds are not for the release that is looked at."""
-    if reason.need is not None:
-        return reason.need.assumed
-    return (
-        reason.deeper is not None
-        and bool(reason.deeper.reasons)
-        and all(map(_is_assumed, reason.deeper.reasons))
-    )
+    """Whether it only says which release is looked at, as what stands before the sentence does."""
+    return reason.need is not None and reason.need.assumed
 
 
 def _faults(reasons: Sequence[Reason], universe: Universe) -> str:
