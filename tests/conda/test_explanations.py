@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from envforge.errors import UnsatisfiableError
 from tests.conda.world import Asking, Records, target
 
 
@@ -166,6 +170,37 @@ def test_records_that_are_odd(channel: Records, ask: Asking) -> None:
     channel.add("c", "2.5")
     error = ask.refused("a")
     assert "a needs" in error.what
+
+
+names = st.sampled_from("abcde")
+versions = st.sampled_from(["1", "1.5", "2", "3.0rc1"])
+limits = st.sampled_from(
+    ["", " 1.*", " >=2", " >=1,<2", " <=1.5", " ==9|1", " * x*", " ~=1.0", " >=1,<x", " !!"]
+)
+virtual = st.sampled_from(["__cuda >=12", "__glibc >=2.34,<3", "__archspec 1 x86_64_v3", "__odd"])
+needs = st.lists(st.one_of(st.builds("{}{}".format, names, limits), virtual), max_size=3, unique=True)
+builds = st.sampled_from(["0", "x_1", "py3_h0123456_2"])
+channels = st.lists(st.tuples(names, versions, builds, needs, needs), max_size=14)
+lines = st.lists(st.builds("{}{}".format, names, st.sampled_from(["", "=1", ">=2", "=*=x*", "<2"])),
+                 min_size=1, max_size=4)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(channels, lines)
+def test_whatever_a_channel_holds_there_is_a_solution_or_an_explanation(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Any], specs: list[str]
+) -> None:
+    place = tmp_path_factory.mktemp("any")
+    channel = Records(place / "channel")
+    channel.add("z")
+    for name, version, build, depends, constrains in records:
+        channel.add(name, version, *depends, build=build, constrains=constrains)
+    caught: list[UnsatisfiableError] = []
+    try:
+        Asking(place / "cache", channel.url).solve(*specs)
+    except UnsatisfiableError as error:
+        caught.append(error)
+    assert all("environment.yml" in str(error.at) and error.do for error in caught)
 
 
 # -- real channels -----------------------------------------------------------------------------------------

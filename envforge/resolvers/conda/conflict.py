@@ -141,7 +141,7 @@ class _Search:
         """The first conflict."""
         for line, name, spec in asked:
             need = Need(name=name, texts=(line.text,), admitted=self.universe.places(name, spec), line=line)
-            if self._narrow(need, frozenset((line.at,))):
+            if self._narrow(need, frozenset((line.text,))):
                 return self._conflict(name)
         return self.go_on()
 
@@ -220,7 +220,7 @@ class _Search:
         admitted = frozenset().union(*map(self.universe.all_matching, texts))
         via = self.needs[name][0]
         wanted = frozenset.intersection(*(need.admitted for need in self.needs[name]))
-        own = {need.line.at for need in via.chain if need.line is not None}
+        own = {need.line.text for need in via.chain if need.line is not None}
         need = Need(
             name=other,
             texts=tuple(dict.fromkeys(" and ".join(text) for text in texts)),
