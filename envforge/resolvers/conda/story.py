@@ -17,7 +17,7 @@ def roots(story: str) -> list[str]:
 
 
 def first_branch(story: str) -> str | None:
-    """``jax 0.4.35 needs jaxlib >=0.4.34, which no channel has``; ``None`` where the tree is another one."""
+    """``jax 0.4.35 needs jaxlib >=0.4.34, of which no build fits``; ``None`` where the tree is another one."""
     words: list[str] = []
     deepest = -1
     for line in story.splitlines():
@@ -35,6 +35,6 @@ def first_branch(story: str) -> str | None:
         elif found is not None and words and not words[-1].endswith(","):
             words.append(f"{found[1]},")
         if found is not None and words and not found[2].startswith("cannot be installed"):
-            words.append("which no channel has" if "no candidates" in found[2] else "which clashes")
+            words.append("of which no build fits" if "no candidates" in found[2] else "which clashes")
             break
     return " ".join(words).rstrip(",") if len(words) > 2 else None
