@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.defaults import check_allowed, network, with_defaults
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
@@ -19,11 +21,13 @@ from envforge.model.platforms import Target, VirtualPackage, check_platform, ove
 from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
 from envforge.resolvers.conda.request import PRIORITIES
+from envforge.settings import load_settings
 
 if TYPE_CHECKING:
     from envforge.lock.options import LockOptions
+    from envforge.resolvers.conda import LesserVariant
 
-__all__ = ["command"]
+__all__ = ["command", "lock_options"]
 
 _FOUND = ("environment.yml", "environment.yaml")
 
@@ -36,7 +40,14 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The lockfile.  [default: conda-lock.yml]"
 )
-@click.option("-p", "--platform", "platforms", multiple=True, help="Lock for this platform; repeatable.")
+@click.option(
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Lock for this platform; repeatable.",
+)
 @click.option(
     "--profile",
     "profiles",
@@ -61,13 +72,20 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
-    "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
+    "-P",
+    "--upgrade-package",
+    "upgrade",
+    multiple=True,
+    metavar="PKG",
+    shell_complete=completing.packages,
+    help="Let the version of PKG go.",
 )
 @click.option(
     "--no-binary",
     "no_binary",
     multiple=True,
     metavar="PKG",
+    shell_complete=completing.packages,
     help="Build PKG from its sdist; runs its code here.",
 )
 @click.option(
@@ -100,6 +118,7 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     path = _one_spec(specs + files)
     spec = environment_yml.read(read_text(path, limit=10_000_000), source=str(path))
+    spec = with_defaults(spec, load_settings())
     output = output or Path("conda-lock.yml")
     previous = _previous(output)
     if check:
@@ -124,10 +143,11 @@ def _lock(
     from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous, options)
-    outcome = lock(
+    lesser: dict[str, tuple[LesserVariant, ...]] = {}
+    lockfile = lock(
         spec,
         targets,
         options=options,
@@ -135,13 +155,14 @@ def _lock(
         base=path.absolute().parent,
         sources=[Path(os.path.relpath(path, output.absolute().parent)).as_posix()],
         cache=cache_directory(),
-        fetcher=Fetcher(offline=options.offline),
+        fetcher=Fetcher(offline=options.offline, access=network()),
         reporter=console,
         place=output.absolute().parent,
+        lesser=lesser.__setitem__,
     )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
-    lockfile = outcome.lockfile
+    check_allowed((channel.url for channel in lockfile.channels), load_settings())
     text = conda_lock.write(lockfile)
     if not dry_run:
         write_atomically(output, text)
@@ -154,7 +175,7 @@ def _lock(
             spec=spec,
             before=previous,
             after=lockfile,
-            lesser=outcome.lesser,
+            lesser=lesser,
             path=output,
             written=not dry_run,
         ),
@@ -187,7 +208,8 @@ def _previous(output: Path) -> Lockfile | None:
     return conda_lock.read(read_text(output), source=str(output))
 
 
-def _options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
+def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
+    """What was given on the command line, and what the lockfile that is renewed says beside that."""
     from envforge.lock.options import LockOptions, settings_of
     from envforge.lock.upgrades import Upgrade
 
@@ -281,7 +303,7 @@ def _check(
 
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
     unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)

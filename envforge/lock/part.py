@@ -57,6 +57,8 @@ class Job:
     reporter: Reporter
     base: Path
     place: Path
+    compare: bool = False
+    """Whether to look for packages that would be others if more were assumed."""
 
     @cached_property
     def solver(self) -> conda.Solver:
@@ -64,7 +66,7 @@ class Job:
         return conda.Solver(
             cache=self.cache,
             offline=self.options.offline,
-            access=self.fetcher.access,
+            fetcher=self.fetcher,
             channels=self.channels,
         )
 
@@ -109,7 +111,9 @@ class Job:
             target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
         )
         part = self._part(target, rows + found.rows, found, runtime)
-        return replace(part, lesser=self.solver.lesser_variants(request, records) if records else ())
+        if self.compare and records:
+            part = replace(part, lesser=self.solver.lesser_variants(request, records))
+        return part
 
     def _part(
         self,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
@@ -25,15 +24,7 @@ from envforge.reporting import Reporter
 from envforge.resolvers import conda
 from envforge.resolvers.pypi import Places
 
-__all__ = ["Outcome", "lock"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A new lockfile, and by platform the packages that would be other ones if more had been assumed."""
-
-    lockfile: Lockfile
-    lesser: Mapping[str, tuple[conda.LesserVariant, ...]]
+__all__ = ["lock"]
 
 
 def lock(
@@ -48,7 +39,8 @@ def lock(
     fetcher: Fetcher,
     reporter: Reporter,
     place: Path | None = None,
-) -> Outcome:
+    lesser: Callable[[str, tuple[conda.LesserVariant, ...]], None] | None = None,
+) -> Lockfile:
     """Resolve ``spec`` for every target.
 
     :param previous: the lock that is renewed; its versions are kept where they still fit.
@@ -56,6 +48,8 @@ def lock(
     :param place: the directory that the lockfile will lie in, if it is another one.
     :param sources: the specification's files as the lockfile should name them.
     :param cache: where repodata and metadata are cached.
+    :param lesser: is told, for each platform, which packages would be others if more were assumed of it; that
+        is looked for only if somebody wants to know.
     :raises InputError: for a specification that cannot be used.
     :raises UnsatisfiableError: if nothing satisfies it on one of the targets.
     :raises CouldNotError: if a channel or an index cannot be read.
@@ -64,13 +58,19 @@ def lock(
     check_upgrades(options.upgrade, previous, spec)
     channels = _channels(spec, options, base)
     places = _places(spec, options, base)
-    job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
+    job = Job(
+        spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base,
+        compare=lesser is not None,
+    )  # fmt: skip
     parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted({*options.no_binary, *spec.no_binary} - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
     chosen = choices(spec, options)
-    lockfile = Lockfile(
+    for target, part in zip(targets, parts, strict=True):
+        if lesser is not None:
+            lesser(target.platform, part.lesser)
+    return Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
         channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
         platforms=tuple(sorted(target.platform for target in targets)),
@@ -81,8 +81,6 @@ def lock(
         },
         custom=_custom(spec, options, targets, parts),
     )
-    lesser = {target.platform: part.lesser for target, part in zip(targets, parts, strict=True)}
-    return Outcome(lockfile=lockfile, lesser=lesser)
 
 
 def _custom(

@@ -107,7 +107,7 @@ class World:
             fetcher=Fetcher(),
             reporter=reporter,
         )
-        return conda_lock.read(conda_lock.write(made.lockfile), source="conda-lock.yml")
+        return conda_lock.read(conda_lock.write(made), source="conda-lock.yml")
 
     def unmet(self, lockfile: Lockfile, **options: Any) -> str | None:
         """What does not hold, and where, in one line; ``None`` if all does."""

@@ -17,7 +17,7 @@ def roots(story: str) -> list[str]:
 
 
 def first_branch(story: str) -> str | None:
-    """``jax 0.4.35 needs jaxlib >=0.4.34, of which no build fits``; ``None`` where the tree is another one."""
+    """``jax 0.4.35 needs jaxlib >=0.4.34, of which no build fits``; ``None`` for any other tree."""
     words: list[str] = []
     deepest = -1
     for line in story.splitlines():
