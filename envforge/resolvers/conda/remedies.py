@@ -14,7 +14,7 @@ from envforge.model.spec import Line
 from envforge.resolvers.conda.absent import joined, kept_elsewhere, variant_of
 from envforge.resolvers.conda.conflict import Conflict
 from envforge.resolvers.conda.universe import Universe, name_of
-from envforge.resolvers.conda.wording import clashes, virtual_needs
+from envforge.resolvers.conda.wording import packages_of, virtual_needs
 
 if TYPE_CHECKING:
     from envforge.resolvers.conda.explain import Inquiry
@@ -49,15 +49,18 @@ async def remedies(
             found += await _without(inquiry, lines)
     except OutOfTimeError:
         pass
-    clashing = [name for conflict in conflicts for name in clashes(conflict)]
-    mutex = next((_MUTEXES[name] for name in clashing if name in _MUTEXES), None)
-    if mutex is not None:
-        found.insert(0, f"an environment holds one {mutex}")
-    if any(map(universe.passed_over.get, clashing)):
-        found.append("later channels have it, too: --channel-priority flexible")
-    if not found and inquiry.asked.request.exclude_newer:
-        found.append("take a later --exclude-newer")
-    return found or ["loosen or remove one of them" if len(core) > 1 else f"remove {core[0].text}"]
+    about = [name for conflict in conflicts for name in packages_of(conflict)]
+    hidden = next((name for name in about if universe.passed_over.get(name)), None)
+    newer = next((name for name in about if universe.too_new.get(name)), None)
+    mutex = next((_MUTEXES[name] for name in about if name in _MUTEXES), None)
+    hints = [
+        *([f"an environment holds one {mutex}"] if mutex and len(core) > 1 else []),
+        *([f"a later channel has {hidden}, too: --channel-priority flexible"] if hidden else []),
+        *([f"there is a newer {newer}: take a later --exclude-newer"] if newer else []),
+    ]
+    if found or hints:
+        return hints + found
+    return ["loosen or remove one of them" if len(core) > 1 else f"remove {core[0].text}"]
 
 
 # -- another target ----------------------------------------------------------------------------------------
@@ -70,13 +73,13 @@ async def _targets(
     names = dict.fromkeys(name_of(text) for conflict in conflicts for text in virtual_needs(conflict))
     target, changed = inquiry.target, []
     for name in names:
-        tries = [package for package in _offers(name, universe) if _fits_platform(package, target)]
+        tries = [package for package in _offers(name, universe) if target.may_offer(package)]
         package = await _least(inquiry, core, target, tries)
         if package is not None:
             target = target.with_packages((package,))
             changed.append(package)
     if not changed:
-        names = {n: None for n in names if _fits_platform(VirtualPackage(name=n, version="0"), target)}
+        names = {n: None for n in names if target.may_offer(VirtualPackage(name=n, version="0"))}
         return [f"say what the cluster offers: {option_for(VirtualPackage(name=n, version='VERSION'))}"
                 for n in names]  # fmt: skip
     options = " ".join(map(option_for, changed))
@@ -92,13 +95,6 @@ def joined_least(packages: Sequence[VirtualPackage]) -> str:
         for p in packages
     ]
     return " and ".join(said) + (" or newer" if packages[-1].name != "__archspec" else "")
-
-
-def _fits_platform(package: VirtualPackage, target: Target) -> bool:
-    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
-    if package.name == "__unix":
-        return not target.platform.startswith("win-")
-    return target.platform.startswith(family.get(package.name, ""))
 
 
 def _offers(name: str, universe: Universe) -> list[VirtualPackage]:

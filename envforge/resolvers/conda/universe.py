@@ -13,7 +13,7 @@ from envforge.model.platforms import Target
 if TYPE_CHECKING:
     from rattler import MatchSpec, PackageRecord, RepoDataRecord
 
-__all__ = ["Candidate", "Universe", "name_of"]
+__all__ = ["Candidate", "Offered", "Universe", "is_newer", "name_of"]
 
 _NAME_ENDS = re.compile(r"[\s=<>!~\[]")
 
@@ -21,6 +21,11 @@ _NAME_ENDS = re.compile(r"[\s=<>!~\[]")
 def name_of(dependency: str) -> str:
     """The package that the text of a dependency names."""
     return _NAME_ENDS.split(dependency.strip(), maxsplit=1)[0].lower()
+
+
+def is_newer(record: RepoDataRecord, cutoff: datetime | None) -> bool:
+    """Whether a record was made after ``cutoff``; one without a time was not."""
+    return cutoff is not None and record.timestamp is not None and record.timestamp > cutoff
 
 
 class Candidate:
@@ -70,6 +75,7 @@ class Universe:
         cutoff: datetime | None,
     ) -> None:
         self.target = target
+        self._offered = Offered(target)
         self.passed_over: dict[str, list[RepoDataRecord]] = {}
         self.too_new: dict[str, list[RepoDataRecord]] = {}
         self._records: dict[str, list[RepoDataRecord]] = {}
@@ -95,10 +101,10 @@ class Universe:
             by_name.setdefault(record.name.normalized, []).append(record)
         for name, found in by_name.items():
             if cutoff is not None:
-                kept = [r for r in found if r.timestamp is None or r.timestamp <= cutoff]
-                if len(kept) < len(found):
-                    self.too_new.setdefault(name, []).extend(r for r in found if r not in kept)
-                found = kept
+                newer = [record for record in found if is_newer(record, cutoff)]
+                if newer:
+                    self.too_new.setdefault(name, []).extend(newer)
+                    found = [record for record in found if not is_newer(record, cutoff)]
             known = self._records.get(name)
             spec = asked.get(name)
             if known is not None and strict and (spec is None or any(map(spec.matches, known))):
@@ -141,9 +147,7 @@ class Universe:
 
     def offers(self, text: str) -> bool:
         """Whether the target offers the virtual package that a dependency needs."""
-        name, spec = name_of(text), _spec(text)
-        return any(record.name.normalized == name and (spec is None or spec.matches(record))
-                   for record in self._virtual)  # fmt: skip
+        return self._offered.meets(text)
 
     def texts_about(self, name: str) -> set[str]:
         """What all records that count say of the virtual package ``name``."""
@@ -160,8 +164,31 @@ class Universe:
         found = {text.split()[-1] for text in self.texts_about(name) if len(text.split()) == 3}
         return sorted(found)
 
+
+class Offered:
+    """What a target offers."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._met: dict[str, bool] = {}
+
+    def meets(self, text: str) -> bool:
+        """Whether the target offers the virtual package that the dependency ``text`` needs."""
+        found = self._met.get(text)
+        if found is None:
+            name, spec = name_of(text), _spec(text)
+            found = self._met[text] = any(
+                record.name.normalized == name and (spec is None or spec.matches(record))
+                for record in self._records
+            )
+        return found
+
+    def unmet(self, texts: Iterable[str]) -> list[str]:
+        """The dependencies on virtual packages that the target does not meet."""
+        return [text for text in texts if text.startswith("__") and not self.meets(text)]
+
     @cached_property
-    def _virtual(self) -> list[PackageRecord]:
+    def _records(self) -> list[PackageRecord]:
         from rattler import PackageRecord
         from rattler.package.build_string import BuildString
 
@@ -171,9 +198,9 @@ class Universe:
                 version=package.version,
                 build=BuildString(package.build),
                 build_number=0,
-                subdir=self.target.platform,
+                subdir=self._target.platform,
             )
-            for package in self.target.virtual_packages
+            for package in self._target.virtual_packages
         ]
 
 
