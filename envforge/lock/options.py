@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
-__all__ = ["LockOptions", "settings_of", "settings_text", "targets_for"]
+__all__ = ["LockOptions", "applied", "settings_of", "settings_text", "targets_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,19 @@ class LockOptions:
     python: str | None = None
     exclude_newer: str | None = None
     offline: bool = False
+
+
+def applied(spec: EnvironmentSpec, options: LockOptions) -> EnvironmentSpec:
+    """The specification with what the command line says of its PyPI half."""
+    return replace(
+        spec,
+        indexes=options.indexes or spec.indexes,
+        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
+        find_links=tuple(dict.fromkeys((*spec.find_links, *options.find_links))),
+        no_binary=tuple(sorted({*spec.no_binary, *options.no_binary})),
+        prerelease=spec.prerelease or options.prerelease,
+        python=options.python or spec.python,
+    )
 
 
 def targets_for(

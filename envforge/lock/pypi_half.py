@@ -101,8 +101,8 @@ class PypiHalf:
             places=self.places,
             exclude_newer=self.options.exclude_newer,
             preferred=tuple((row.name, row.version) for row in kept),
-            prerelease=self.spec.prerelease or self.options.prerelease,
-            no_binary=tuple(sorted({*self.options.no_binary, *self.spec.no_binary})),
+            prerelease=self.spec.prerelease,
+            no_binary=self.spec.no_binary,
         )
         found = resolve_with_builds(request, self._ports(target, complete), known)
         return Half(
@@ -117,19 +117,22 @@ class PypiHalf:
     ) -> tuple[str, dict[str, str]]:
         """The version of conda's Python, or the one that was said, and what the lockfile says of that."""
         found = next((record.version for record in records if record.name == "python"), None)
-        said = self.options.python or self.spec.python
-        if found is None and said is None:
+        said = self.spec.python
+        if found is None and (said is None or records):
             raise InputError(
                 "the pip: part needs a Python, and the conda part brings none",
                 at=at,
-                do="add python to the conda dependencies; or name the one of the cluster: --python 3.11",
+                do=f"write python={said} among the conda dependencies"
+                if said
+                else "add python to the conda dependencies"
+                + ("" if records else "; or name the one of the cluster: envforge lock --python 3.11"),
             )
         if found is None:
             return str(said), {python_key(target.platform): str(said)}
         if said is not None and not f"{found}.".startswith(f"{said}."):
             raise InputError(
                 f"conda brings Python {found} for {target.platform}, and {said} is asked for",
-                at="--python" if self.options.python else at,
+                at="--python" if self.options.python else ", ".join(self.spec.sources),
                 do=f"write python={said} among the conda dependencies",
             )
         return found, {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError
 from envforge.formats.conda_lock import custom_format
-from envforge.lock.options import LockOptions, settings_text
+from envforge.lock.options import LockOptions, applied, settings_text
 from envforge.lock.part import Job
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
@@ -52,13 +52,14 @@ def lock(
     :raises CouldNotError: if a channel or an index cannot be read.
     """
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
+    spec = applied(spec, options)
     channels = _channels(spec, options, base)
-    places = _places(spec, options, base)
+    places = _places(spec, base)
     job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
-    for name in sorted({*options.no_binary, *spec.no_binary} - rows):
+    for name in sorted(set(spec.no_binary) - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
     custom = {"envforge.settings": settings_text(options)}
     if spec.name:
@@ -81,7 +82,7 @@ def lock(
         platforms=tuple(sorted(target.platform for target in targets)),
         sources=tuple(sources),
         content_hash={
-            target.platform: spec_digest(spec, target, channels, places, python=options.python)
+            target.platform: spec_digest(spec, target, channels, places)
             for target in sorted(targets, key=lambda target: target.platform)
         },
         custom=dict(sorted(custom.items())),
@@ -100,27 +101,15 @@ def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[
     return urls
 
 
-def _places(spec: EnvironmentSpec, options: LockOptions, base: Path) -> Places:
+def _places(spec: EnvironmentSpec, base: Path) -> Places:
     """Where the PyPI half looks; a directory of artifacts may be a path relative to the specification."""
     links = (
-        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri()
-        for one in (*spec.find_links, *options.find_links)
+        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri() for one in spec.find_links
     )
-    return Places(
-        indexes=options.indexes or spec.indexes,
-        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
-        find_links=tuple(dict.fromkeys(links)),
-    )
+    return Places(indexes=spec.indexes, index_of=spec.index_of, find_links=tuple(dict.fromkeys(links)))
 
 
-def spec_digest(
-    spec: EnvironmentSpec,
-    target: Target,
-    channels: Sequence[str],
-    places: Places,
-    *,
-    python: str | None = None,
-) -> str:
+def spec_digest(spec: EnvironmentSpec, target: Target, channels: Sequence[str], places: Places) -> str:
     """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
     content: dict[str, object] = {
         "channels": [without_secrets(url, tokens=True) for url in channels],
@@ -135,7 +124,7 @@ def spec_digest(
         "index-of": {name: without_secrets(url, tokens=False) for name, url in places.index_of},
         "find-links": [without_secrets(url, tokens=False) for url in places.find_links],
         "prerelease": spec.prerelease,
-        "python": python or spec.python,
+        "python": spec.python,
     }
     content |= {key: value for key, value in more.items() if value}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
