@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from envforge.edges.fetch import local_path
 from envforge.model.built import BuiltWheel
 from envforge.model.groups import Key, key_of
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec, Line
+from envforge.resolvers._direct import Kind, direct_of
 from envforge.resolvers._request import parse_requirement
 from envforge.resolvers._targets import marker_environment
-from envforge.resolvers.building import project_of
 from envforge.resolvers.conda import parse_match_spec
 
 __all__ = ["Place", "asked_for", "by_group", "project_source"]
@@ -29,9 +30,17 @@ class Place:
 
 
 def project_source(line: Line, place: Place) -> str | None:
-    """The path of a project that is asked for, relative to the lockfile; ``None`` for any other line."""
-    project = project_of(line.text)
-    return Path(os.path.relpath(place.base / project[0], place.lockfile)).as_posix() if project else None
+    """What a lockfile calls that which a line points at and which is built; ``None`` for any other line.
+
+    A path is relative to the lockfile.
+    """
+    direct = direct_of(line)
+    if direct is None or direct.kind is Kind.WHEEL:
+        return None
+    path = Path(direct.place) if direct.is_path else local_path(direct.place)
+    if path is None or direct.kind is Kind.REPOSITORY:
+        return direct.source
+    return Path(os.path.relpath(place.base / path, place.lockfile)).as_posix()
 
 
 def asked_for(
@@ -62,7 +71,7 @@ def asked_for(
         return tuple(found)
     versions = {key_of(row): row.version for row in rows}
     environment = marker_environment(target, versions.get(("conda", "python"), "3"))
-    sources = {one.source: one.name for one in built}
+    sources = {one.asked_as: one.name for one in built}
     for line in lines:
         source = project_source(line, place)
         if source is not None:

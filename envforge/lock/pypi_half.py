@@ -156,6 +156,7 @@ class PypiHalf:
 
         return Ports(
             builder=self.builder,
+            hashes_of=ports.hashes_of,
             find=find,
             resolve=resolve,
             offered=lambda name: self._offered(name, target),
