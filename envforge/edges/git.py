@@ -1,129 +1,49 @@
-"""Repositories of git: which commit a name stands for, and its files."""
+"""What a git repository holds, asked of git itself: ``REVISION:PATH``."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from envforge.edges.process import Command, Completed, run
-from envforge.errors import CouldNotError, InputError
-from envforge.model.urls import redacted
+from envforge.errors import InputError
 
-__all__ = ["Repository", "commit_time", "resolve_commit", "take_commit"]
+__all__ = ["git", "read_blob"]
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_REVISION = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+-]*")
-_SCHEMES = ("https", "http", "ssh", "git", "file")
-_USERS = ("SSH_AUTH_SOCK", "SSH_ASKPASS", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "XDG_CONFIG_HOME")
-"""What a login may depend on."""
-_SECONDS = 1800
+_LARGEST = 512_000_000
+_SECONDS = 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repository:
-    """A repository by URL, without ``git+``, and a branch, tag or commit of it; ``None`` for its default."""
+def git(*words: str, cwd: Path | None = None) -> Completed:
+    """Run git as the user would, with the whole environment, and return how it ended.
 
-    url: str
-    revision: str | None
-
-    def __post_init__(self) -> None:
-        scheme = self.url.partition("://")[0]
-        if scheme not in _SCHEMES or not self.url.isprintable() or any(c.isspace() for c in self.url):
-            raise InputError(
-                f"{redacted(self.url)!r} is not the URL of a repository",
-                do=f"write git+https://HOST/PATH@COMMIT; {', '.join(_SCHEMES)} are known",
-            )
-        if self.revision is not None and not _REVISION.fullmatch(self.revision):
-            raise InputError(f"{self.revision!r} is no branch, tag or commit", at=redacted(self.url))
-
-
-def resolve_commit(repository: Repository, work: Path) -> str:
-    """The commit that the revision stands for now.
-
-    :param work: an empty directory, for what git may need.
-    :raises InputError: if there is none of that name.
-    :raises CouldNotError: if the repository cannot be reached, or there is no git.
+    :raises CouldNotError: if there is no git, or it does not end.
     """
-    revision = repository.revision
-    if revision is not None and _COMMIT.fullmatch(revision):
-        return revision
-    names = ["HEAD"] if revision is None else [f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}"]
-    names += [] if revision is None else [f"refs/heads/{revision}", revision]
-    done = _git(work, "ls-remote", "--", repository.url, *names)
-    if done.returncode != 0:
-        raise _unreachable(repository, done)
-    rows = (line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
-    found = {name: commit for commit, name in rows}
-    for name in names:
-        if name in found and _COMMIT.fullmatch(found[name]):
-            return found[name]
-    if revision is None or not re.fullmatch(r"[0-9a-f]{4,63}", revision):
-        raise _no_revision(repository)
-    take_commit(repository, revision, work / "repository")  # the beginning of a commit
-    return _git(work / "repository", "rev-parse", "HEAD").stdout.strip()
+    return run(Command(argv=("git", *words), cwd=cwd, base=os.environ), timeout=_SECONDS)
 
 
-def take_commit(repository: Repository, commit: str, directory: Path) -> None:
-    """The files of ``commit`` in the new ``directory``, with its submodules and its history.
+def read_blob(name: str, *, cwd: Path | None = None) -> bytes:
+    """The file that ``name``, ``REVISION:PATH``, names.
 
-    The history is there because a build may ask it for a version.
-
-    :raises InputError: if there is no such commit.
-    :raises CouldNotError: if the repository cannot be reached, or there is no git.
+    :raises InputError: if git knows none, or it is larger than 512 MB.
+    :raises CouldNotError: if there is no git.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    place = str(directory)
-    done = _git(directory.parent, "clone", "--no-checkout", "--filter=blob:none", "--", repository.url, place)
+    if name.startswith("-"):
+        raise _none(name, "no revision begins with a dash")
+    asked = git("cat-file", "-s", name, cwd=cwd)
+    if asked.returncode != 0:
+        raise _none(name, (asked.stderr.splitlines() or ["it says nothing"])[0].removeprefix("fatal: "))
+    if int(asked.stdout) > _LARGEST:
+        raise InputError("larger than 512 MB", at=name, do="name the right file")
+    done = git("cat-file", "blob", name, cwd=cwd)
     if done.returncode != 0:
-        raise _unreachable(repository, done)
-    done = _git(directory, "checkout", "--detach", "--force", commit, "--")
-    if done.returncode != 0:  # of no branch: a pull request's, or one that was rewritten
-        fetched = _git(directory, "fetch", "--", "origin", commit)
-        done = _git(directory, "checkout", "--detach", "--force", "FETCH_HEAD", "--")
-        if fetched.returncode != 0 or done.returncode != 0:
-            raise _no_revision(repository)
-    if (directory / ".gitmodules").is_file():
-        done = _git(directory, "submodule", "update", "--init", "--recursive")
-        if done.returncode != 0:
-            raise _unreachable(repository, done)
+        raise _none(name, "it is no file")
+    return done.stdout.encode("utf-8", "surrogateescape")
 
 
-def commit_time(directory: Path) -> int:
-    """When the commit that is checked out was made, in seconds since 1970."""
-    text = _git(directory, "log", "-1", "--format=%ct").stdout.strip()
-    return int(text) if text.isdigit() else 0
-
-
-def _git(directory: Path, *words: str) -> Completed:
-    program = shutil.which("git")
-    if program is None:
-        raise CouldNotError(
-            "a repository is asked for, and there is no git",
-            do="install git, or name a file: NAME @ https://…",
-        )
-    env = {name: os.environ[name] for name in _USERS if name in os.environ}
-    env |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ":".join(_SCHEMES), "LC_ALL": "C"}
-    argv = (program, "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", *words)
-    return run(Command(argv=argv, cwd=directory, env=env, network=True), timeout=_SECONDS)
-
-
-def _unreachable(repository: Repository, done: Completed) -> CouldNotError:
-    said = redacted(done.stderr.strip())
-    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no reason given")
-    return CouldNotError(
-        f"the repository cannot be read: {last.removeprefix('fatal: ')[:200]}",
-        at=redacted(repository.url),
-        do="git ls-remote URL   # must work without a question",
-        story=said,
-    )
-
-
-def _no_revision(repository: Repository) -> InputError:
+def _none(name: str, why: str) -> InputError:
     return InputError(
-        f"the repository has no {repository.revision or 'default branch'}",
-        at=redacted(repository.url),
-        do="name a branch, a tag or a commit: git+https://HOST/PATH@NAME",
+        f"git has no {name}: {why}",
+        at=name,
+        do="name it as REVISION:PATH, such as HEAD~3:conda-lock.yml, and ./ before PATH to begin here",
     )

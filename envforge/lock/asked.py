@@ -14,7 +14,7 @@ from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.resolvers._direct import Kind, direct_of
-from envforge.resolvers._request import parse_requirement
+from envforge.resolvers._request import parse_requirement, wheel_name
 from envforge.resolvers._targets import marker_environment
 from envforge.resolvers.conda import parse_match_spec
 
@@ -51,13 +51,15 @@ def asked_for(
     provided: Mapping[str, tuple[str, str]],
     built: Iterable[BuiltWheel],
     place: Place,
+    python: str | None = None,
 ) -> tuple[tuple[Line, Key | None], ...]:
     """Each line that counts for ``target`` with the package that meets it, conda's first.
 
-    ``None`` is for a project of which no wheel is known.  Virtual packages, and requirements whose marker does
-    not hold, are left out.
+    ``None`` is for a project of which no wheel is known.  Virtual packages, and requirements whose marker
+    does not hold, are left out.
 
     :param rows: those of the target's platform.
+    :param python: the version of a Python that no conda package brings.
     :param provided: what conda packages meet: by project, version and conda package.
     :raises InputError: for a line that is no dependency.
     """
@@ -70,17 +72,21 @@ def asked_for(
     if not lines:
         return tuple(found)
     versions = {key_of(row): row.version for row in rows}
-    environment = marker_environment(target, versions.get(("conda", "python"), "3"))
+    environment = marker_environment(target, versions.get(("conda", "python"), python or "3"))
     sources = {one.asked_as: one.name for one in built}
     for line in lines:
-        source = project_source(line, place)
-        if source is not None:
+        direct = direct_of(line)
+        marker = parse_requirement(line).marker if direct is None else direct.marker
+        if marker is not None and not marker.evaluate(environment):
+            continue
+        if direct is not None and direct.kind is not Kind.WHEEL:
+            source = project_source(line, place)
             found.append((line, ("pip", sources[source]) if source in sources else None))
             continue
-        requirement = parse_requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate(environment):
-            continue
-        name = canonical_name(requirement.name)
+        if direct is None or not direct.is_path:
+            name = canonical_name(parse_requirement(line).name)
+        else:
+            name = wheel_name(direct.place.rpartition("/")[2], line)
         by_conda = ("pip", name) not in versions and name in provided
         found.append((line, ("conda", provided[name][1]) if by_conda else ("pip", name)))
     return tuple(found)

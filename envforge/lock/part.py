@@ -16,7 +16,7 @@ from envforge.lock.asked import Place, asked_for, by_group
 from envforge.lock.options import LockOptions
 from envforge.lock.pypi_half import Half, PypiHalf
 from envforge.model.built import BuiltWheel, built_wheels
-from envforge.model.groups import Key, in_groups, key_of, provided_by_conda
+from envforge.model.groups import MAIN, groups_of, in_groups, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
@@ -37,6 +37,7 @@ _RUNTIME_PYTHON = r"python[version='>=3.10',build='^(?!.*(pypy|graalpy|cp\d+t(_|
 class Part:
     rows: tuple[LockedPackage, ...]
     provided: str
+    by_extra: str
     runtime: tuple[LockedPackage, ...]
     built: tuple[BuiltWheel, ...] = ()
     custom: Mapping[str, str] = field(default_factory=dict)
@@ -104,17 +105,20 @@ class Job:
         """The rows in their groups."""
         met = provided_by_conda(found.met)
         place = Place(base=self.base, lockfile=self.place)
-        asked = asked_for(self.spec, target, rows, provided=met, built=found.built, place=place)
-        grouped = in_groups(rows, by_group(asked), met)
-        of: dict[Key, list[str]] = {}
-        for row in grouped:
-            of.setdefault(key_of(row), []).append(row.category)
+        asked = asked_for(
+            self.spec, target, rows, provided=met, built=found.built, place=place, python=found.python
+        )
+        groups = groups_of(rows, by_group(asked), met)
         return Part(
-            rows=grouped,
+            rows=in_groups(rows, groups),
             provided=found.met,
+            # An extra of what conda brings may need wheels, and no row says so.
+            by_extra=" ".join(
+                sorted(name for (manager, name), of in groups.items() if manager == "pip" and not of)
+            ),
             runtime=runtime,
-            built=tuple(replace(one, groups=tuple(of["pip", one.name])) for one in found.built),
-            custom=found.custom,
+            built=tuple(replace(one, groups=groups["pip", one.name] or (MAIN,)) for one in found.built),
+            custom=found.custom(target.platform),
         )
 
     def _solve(
@@ -125,6 +129,7 @@ class Job:
             specs=specs,
             target=target,
             preferred=preferred,
+            constraints=self._upgraded("conda"),
             exclude_newer=self.options.exclude_newer,
         )
         return conda.solve(request, cache=self.cache, offline=self.options.offline)
@@ -154,13 +159,23 @@ class Job:
             return ()
         return tuple(self._row(record, target) for record in needed)
 
+    def _upgraded(self, manager: str) -> tuple[Line, ...]:
+        """The versions that ``-P`` names of what is locked as a package of ``manager``."""
+        if self.previous is None:
+            return ()
+        locked = {canonical_name(row.name) for row in self.previous.packages if row.manager == manager}
+        return tuple(
+            Line(text=str(upgrade), at=f"-P {upgrade}")
+            for upgrade in self.options.upgrade
+            if upgrade.versions and canonical_name(upgrade.name) in locked
+        )
+
     def _kept_runtime(self, platform: str) -> tuple[LockedPackage, ...]:
         if self.previous is None or self.options.upgrade_all:
             return ()
-        let_go = {canonical_name(name) for name in self.options.upgrade}
         with suppress(InputError):  # what cannot be read is locked anew
             rows = runtime_rows(self.previous, platform)
-            return tuple(row for row in rows if canonical_name(row.name) not in let_go)
+            return tuple(row for row in rows if not self.options.lets_go(row.name))
         return ()
 
     def _known(self, platform: str) -> dict[str, BuiltWheel]:
@@ -170,14 +185,18 @@ class Job:
         return {built.name: built for place, built in found if place == platform and built.name in kept}
 
     def _kept(self, platform: str, manager: str) -> tuple[LockedPackage, ...]:
-        if self.previous is None or self.options.upgrade_all or platform not in self.previous.platforms:
+        """The rows whose versions are kept where they fit: the platform's own, then those of the others.
+
+        What was never locked for this platform has the version that it has elsewhere.
+        """
+        if self.previous is None or self.options.upgrade_all:
             return ()
-        let_go = {canonical_name(name) for name in self.options.upgrade}
-        return tuple(
+        rows = [
             row
             for row in self.previous.packages
-            if row.platform == platform and row.manager == manager and canonical_name(row.name) not in let_go
-        )
+            if row.manager == manager and not self.options.lets_go(row.name)
+        ]
+        return tuple(sorted(rows, key=lambda row: (row.platform != platform, row.platform)))
 
     def _row(self, record: conda.CondaRecord, target: Target) -> LockedPackage:
         sha256, md5 = record.sha256, record.md5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envforge.edges.cache import remembered
@@ -34,13 +34,17 @@ Solve = Callable[[tuple[Line, ...], Target, tuple[LockedPackage, ...]], tuple[co
 class Half:
     """What came out: rows, what conda met of what they need, and the wheels that were built.
 
-    ``custom`` is what the lockfile is to say of it beside the rows.
+    ``python`` is the version that was said, where no conda package brings one.
     """
 
     rows: tuple[LockedPackage, ...] = ()
     met: str = ""
     built: tuple[BuiltWheel, ...] = ()
-    custom: Mapping[str, str] = field(default_factory=dict)
+    python: str | None = None
+
+    def custom(self, platform: str) -> dict[str, str]:
+        """What the lockfile is to say beside the rows."""
+        return {python_key(platform): self.python} if self.python else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,9 @@ class PypiHalf:
         lines = self.spec.pip_for(target.platform)
         if not lines:
             return Half()
-        python, custom = self._python(target, records, lines[0].at)
+        own = next((record.version for record in records if record.name == "python"), None)
+        python = own or self._said_python(records, lines[0].at)
+        self._check_python(target, own)
         self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
         provided = provided_by(
             records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
@@ -109,33 +115,27 @@ class PypiHalf:
             rows=found.rows,
             met=met_by_conda(found.requirements, found.rows, provided),
             built=found.built,
-            custom=custom,
+            python=None if own else python,
         )
 
-    def _python(
-        self, target: Target, records: Sequence[conda.CondaRecord], at: str
-    ) -> tuple[str, dict[str, str]]:
-        """The version of conda's Python, or the one that was said, and what the lockfile says of that."""
-        found = next((record.version for record in records if record.name == "python"), None)
+    def _said_python(self, records: Sequence[conda.CondaRecord], at: str) -> str:
+        if self.spec.python is not None and not records:
+            return self.spec.python
+        add = f"write python={self.spec.python or '3.12'} among the conda dependencies"
+        raise InputError(
+            "the pip: part needs a Python, and the conda part brings none",
+            at=at,
+            do=add if records else f"{add}; or name the one of the cluster: envforge lock --python 3.11",
+        )
+
+    def _check_python(self, target: Target, found: str | None) -> None:
         said = self.spec.python
-        if found is None and (said is None or records):
-            raise InputError(
-                "the pip: part needs a Python, and the conda part brings none",
-                at=at,
-                do=f"write python={said} among the conda dependencies"
-                if said
-                else "add python to the conda dependencies"
-                + ("" if records else "; or name the one of the cluster: envforge lock --python 3.11"),
-            )
-        if found is None:
-            return str(said), {python_key(target.platform): str(said)}
-        if said is not None and not f"{found}.".startswith(f"{said}."):
+        if found is not None and said is not None and not f"{found}.".startswith(f"{said}."):
             raise InputError(
                 f"conda brings Python {found} for {target.platform}, and {said} is asked for",
                 at="--python" if self.options.python else ", ".join(self.spec.sources),
                 do=f"write python={said} among the conda dependencies",
             )
-        return found, {}
 
     def _ports(
         self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]

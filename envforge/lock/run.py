@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError
 from envforge.formats.conda_lock import custom_format
+from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, applied, settings_text
-from envforge.lock.part import Job
+from envforge.lock.part import Job, Part
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
@@ -24,7 +23,7 @@ from envforge.reporting import Reporter
 from envforge.resolvers import conda
 from envforge.resolvers.pypi import Places
 
-__all__ = ["lock", "spec_digest"]
+__all__ = ["lock"]
 
 
 def lock(
@@ -61,32 +60,43 @@ def lock(
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted(set(spec.no_binary) - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
-    custom = {"envforge.settings": settings_text(options)}
-    if spec.name:
-        custom["envforge.name"] = spec.name
-    groups = {line.group for line in spec.conda + spec.pip} - {MAIN}
-    if groups:
-        custom["envforge.groups"] = " ".join(sorted(groups))
-    for target, part in zip(targets, parts, strict=True):
-        custom[f"envforge.target.{target.platform}"] = str(target)
-        if part.provided:
-            custom[f"envforge.provided.{target.platform}"] = part.provided
-        if part.runtime:
-            custom[runtime_key(target.platform)] = runtime_text(part.runtime)
-        custom.update(part.custom)
-        custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
-    custom["envforge.format"] = custom_format(custom)
+    chosen = choices(spec, options)
     return Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
         channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
         platforms=tuple(sorted(target.platform for target in targets)),
         sources=tuple(sources),
         content_hash={
-            target.platform: spec_digest(spec, target, channels, places)
+            target.platform: spec_digest(spec, target, channels, chosen)
             for target in sorted(targets, key=lambda target: target.platform)
         },
-        custom=dict(sorted(custom.items())),
+        custom=_custom(spec, options, dict(zip(targets, parts, strict=True))),
     )
+
+
+def _custom(spec: EnvironmentSpec, options: LockOptions, parts: Mapping[Target, Part]) -> dict[str, str]:
+    """What the lockfile says beside its rows."""
+    custom = {"envforge.settings": settings_text(options)}
+    asked = asked_text(spec, options)
+    if asked:
+        custom[ASKED] = asked
+    if spec.name:
+        custom["envforge.name"] = spec.name
+    groups = {line.group for line in spec.conda + spec.pip} - {MAIN}
+    if groups:
+        custom["envforge.groups"] = " ".join(sorted(groups))
+    for target, part in parts.items():
+        custom[f"envforge.target.{target.platform}"] = str(target)
+        if part.provided:
+            custom[f"envforge.provided.{target.platform}"] = part.provided
+        if part.by_extra:
+            custom[f"envforge.by-extra.{target.platform}"] = part.by_extra
+        if part.runtime:
+            custom[runtime_key(target.platform)] = runtime_text(part.runtime)
+        custom.update(part.custom)
+        custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
+    custom["envforge.format"] = custom_format(custom)
+    return dict(sorted(custom.items()))
 
 
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
@@ -107,24 +117,3 @@ def _places(spec: EnvironmentSpec, base: Path) -> Places:
         one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri() for one in spec.find_links
     )
     return Places(indexes=spec.indexes, index_of=spec.index_of, find_links=tuple(dict.fromkeys(links)))
-
-
-def spec_digest(spec: EnvironmentSpec, target: Target, channels: Sequence[str], places: Places) -> str:
-    """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
-    content: dict[str, object] = {
-        "channels": [without_secrets(url, tokens=True) for url in channels],
-        "conda": sorted(line.text for line in spec.conda_for(target.platform)),
-        "pip": sorted(" ".join((line.text, *sorted(line.hashes))) for line in spec.pip_for(target.platform)),
-        "indexes": [without_secrets(url, tokens=False) for url in places.indexes],
-        "target": str(target),
-    }
-    more: dict[str, object] = {
-        "no-binary": sorted(spec.no_binary),
-        "constraints": sorted(line.text for line in spec.constraints_for(target.platform)),
-        "index-of": {name: without_secrets(url, tokens=False) for name, url in places.index_of},
-        "find-links": [without_secrets(url, tokens=False) for url in places.find_links],
-        "prerelease": spec.prerelease,
-        "python": spec.python,
-    }
-    content |= {key: value for key, value in more.items() if value}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

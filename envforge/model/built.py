@@ -31,11 +31,11 @@ _PYTHON = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 class BuiltWheel:
     """A wheel, and everything that a second build of it needs to come to the same bytes.
 
-    ``source`` is the URL of an sdist, without secrets; or that of a repository with the commit; or the path of
-    a project, or of an sdist on the laptop, relative to the lockfile.  ``source_sha256`` is that of an sdist's
-    URL, else ``None``.  ``asked`` is what a requirement named in place of ``source``, a branch perhaps.  ``python`` is the X.Y that built it,
-    ``epoch`` the SOURCE_DATE_EPOCH, ``requires`` the build requirements with their hashes, a line each.
-    ``dependencies`` are those of the row, ``groups`` those of its rows.
+    ``source`` is the URL of an sdist, without secrets; or that of a repository with the commit; or the path
+    of a project, or of an sdist on the laptop, relative to the lockfile.  ``source_sha256`` is that of an
+    sdist's URL, else ``None``.  ``asked`` is what a requirement named in place of ``source``: a branch,
+    perhaps.  ``python`` is the X.Y that built it, ``epoch`` the SOURCE_DATE_EPOCH, ``requires`` the build
+    requirements with their hashes, a line each.  ``dependencies`` and ``groups`` are those of its rows.
     """
 
     filename: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from envforge.edges.building import OLDEST, copy_project, unpack_sdist
 from envforge.edges.fetch import Fetcher
-from envforge.edges.git import Repository, commit_time, take_commit
+from envforge.edges.repository import Repository, commit_time, take_commit
 from envforge.errors import InputError
 from envforge.model.built import BuiltWheel
 from envforge.model.urls import redacted
@@ -94,7 +94,7 @@ def source_of(built: BuiltWheel, base: Path) -> Source:
 
 
 def checkout_of(source: str) -> Checkout:
-    """The commit that ``git+URL@COMMIT#subdirectory=…`` names; of the login in the URL, ``source`` is kept free.
+    """The commit that ``git+URL@COMMIT#subdirectory=…`` names.
 
     :raises InputError: for anything else.
     """

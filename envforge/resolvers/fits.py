@@ -1,87 +1,142 @@
-"""Whether a wheel that was built here works elsewhere."""
+"""Whether a locked row is what a MatchSpec asks for, as the solver sees it."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from pathlib import Path
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from packaging.utils import parse_wheel_filename
-
-from envforge.edges.archive import checked_wheel
-from envforge.edges.machine import glibc_version
-from envforge.errors import UnsatisfiableError
-from envforge.formats.elf import read_elf
-from envforge.model.lockfile import canonical_name
+from envforge.errors import InputError
+from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
-from envforge.resolvers._targets import wheel_tags
+from envforge.model.spec import Line
+from envforge.resolvers.conda import parse_match_spec
 
-__all__ = ["check_fits"]
+if TYPE_CHECKING:
+    from rattler import PackageRecord
 
-_LIBC = re.compile(r"(libc|libm|libpthread|libdl|librt|libutil|libgcc_s|libstdc\+\+|ld-linux[\w-]*)\.so\.\d+")
+__all__ = ["CondaRows"]
 
-
-def check_fits(wheel: Path, target: Target, python_version: str, *, at: str | None = None) -> None:
-    """Whether a wheel that was built here works on ``target``.
-
-    A pure wheel does.  Any other must have come out for the very platform, and call nothing that a node of
-    the target may lack: a newer glibc, a library of this machine.
-
-    :raises UnsatisfiableError: if not, with the reason.
-    """
-    _, _, _, tags = parse_wheel_filename(wheel.name)
-    if not tags & set(wheel_tags(target, python_version)):
-        made = ".".join(sorted({f"{tag.interpreter}-{tag.abi}-{tag.platform}" for tag in tags}))
-        raise _misfit(wheel, f"it is for {made}, not for {target.platform} and Python {python_version}", at)
-    if all(tag.platform == "any" for tag in tags) or not any(
-        tag.platform.startswith("linux_") for tag in tags
-    ):
-        if not all(tag.platform == "any" or tag.platform.startswith("manylinux") for tag in tags):
-            raise _misfit(wheel, "only for Linux are wheels built that are not pure Python", at)
-        return
-    here, there = glibc_version(), target.version("__glibc")
-    glibc, library = _calls(wheel)
-    if library is not None:
-        raise _misfit(wheel, f"it is linked to {library} of this machine", at)
-    if there is None or glibc > _numbers(there):
-        needs = ".".join(map(str, glibc))
-        raise _misfit(
-            wheel,
-            f"built here, with glibc {here}, it needs {needs}, and the target has {there or 'none'}",
-            at,
-        )
+_LICENSE = re.compile(r"(?<=[\[,])\s*license(_family)?\s*=\s*('[^']*'|\"[^\"]*\"|[^,\]]*)\s*,?")
+_WITH_BUILD = re.compile(r"(?P<version>[^ ]+) (?P<build>[^ ,]+)(?:,|$)")
 
 
-def _calls(wheel: Path) -> tuple[tuple[int, int], str | None]:
-    """The glibc that the programs and libraries in a wheel need, and a library that is not in it."""
-    glibc, needed, inside = (0, 0), set(), set()
-    with checked_wheel(wheel, wheel.name) as (archive, members, _):
-        for member in members:
-            inside.add(member.filename.rpartition("/")[2])
-            with archive.open(member) as start:
-                if start.read(4) != b"\x7fELF":
-                    continue
-            with tempfile.TemporaryFile() as file, archive.open(member) as content:
-                shutil.copyfileobj(content, file)
-                file.seek(0)
-                elf = read_elf(file)
-            if elf is not None:
-                glibc = max(glibc, elf.glibc)
-                needed |= set(elf.needed)
-    foreign = sorted(name for name in needed - inside if not _LIBC.fullmatch(name))
-    return glibc, foreign[0] if foreign else None
+class CondaRows:
+    """The conda rows of one platform, and what its target offers, to be asked many times."""
+
+    def __init__(self, rows: Iterable[LockedPackage], target: Target | None) -> None:
+        """``target`` is ``None`` where nothing is known of it: then every virtual package is there."""
+        self.rows = {row.name: row for row in rows if row.manager == "conda"}
+        self.target = target
+        self._records: dict[str, PackageRecord] = {}
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def row_fits(self, line: Line, row: LockedPackage) -> bool:
+        """Whether ``row`` is what ``line`` asks for; a licence is not looked at, the lockfile has none.
+
+        :raises InputError: for a line that is no MatchSpec.
+        """
+        text = line.text.strip()
+        if "://" in text and "::" not in text and "[" not in text:
+            return text.partition("#")[0] == row.url
+        text = _LICENSE.sub("", text).replace("[]", "")
+        spec = parse_match_spec(Line(text=text, at=line.at))
+        if spec.channel is not None and str(spec.channel.base_url).rstrip("/") != row.channel:
+            return False
+        if spec.subdir is not None and spec.subdir != row.subdir:
+            return False
+        if spec.file_name is not None and spec.file_name != row.filename:
+            return False
+        return spec.matches(self._record(row.name))
+
+    def meets(self, name: str, rest: str) -> bool | None:
+        """Whether the dependency ``name rest`` is met; ``None`` if nothing of that name is locked.
+
+        ``rest`` is as a row holds it: several specs may be joined in it.
+        """
+        known = (name, rest)
+        if known not in self._known:
+            if not self._has(name):
+                return None
+            self._known[known] = self._meets(name, rest)
+        return self._known[known]
+
+    def offers(self, line: Line) -> bool:
+        """Whether the target has the virtual package that ``line`` asks for."""
+        spec = parse_match_spec(line)
+        name = spec.name.normalized
+        return self.target is None or (self._has(name) and spec.matches(self._record(name)))
+
+    def version(self, name: str) -> str:
+        """The version and the build of what is locked, or assumed."""
+        row = self.rows.get(name)
+        if row is not None:
+            return f"{row.version} {row.build_string}"
+        return (self.target.version(name) if self.target else None) or "none"
+
+    def _has(self, name: str) -> bool:
+        return name in self.rows or (name.startswith("__") and name in self._virtual)
+
+    @cached_property
+    def _virtual(self) -> set[str]:
+        return {package.name for package in self.target.virtual_packages} if self.target else set()
+
+    def _meets(self, name: str, rest: str) -> bool:
+        from rattler import MatchSpec
+        from rattler.exceptions import InvalidMatchSpecError
+
+        record = self._record(name)
+        try:
+            if rest == "*" or MatchSpec(f"{name} {rest}", strict=False).matches(record):
+                return True
+        except (InvalidMatchSpecError, ValueError):
+            pass
+        try:
+            return all(MatchSpec(f"{name} {one}", strict=False).matches(record) for one in _apart(rest))
+        except (InvalidMatchSpecError, ValueError):
+            return True  # another tool's way to write it
+
+    def _record(self, name: str) -> PackageRecord:
+        if name not in self._records:
+            self._records[name] = self._made(name)
+        return self._records[name]
+
+    def _made(self, name: str) -> PackageRecord:
+        from rattler import PackageRecord
+        from rattler.exceptions import InvalidVersionError
+        from rattler.package.build_string import BuildString
+
+        row = self.rows.get(name)
+        if row is None:
+            assert self.target is not None  # noqa: S101 - only its virtual packages come here
+            one = next(p for p in self.target.virtual_packages if p.name == name)
+            return PackageRecord(
+                name=name, version=one.version, build=BuildString(one.build), build_number=0, subdir="noarch"
+            )
+        digits = row.build_string.rpartition("_")[2]
+        try:
+            return PackageRecord(
+                name=name,
+                version=row.version,
+                build=BuildString(row.build_string),
+                build_number=int(digits) if digits.isdecimal() and digits.isascii() else 0,
+                subdir=row.subdir,
+                md5=None if row.md5 is None else bytes.fromhex(row.md5),
+                sha256=None if row.sha256 is None else bytes.fromhex(row.sha256),
+            )
+        except (InvalidVersionError, ValueError) as error:
+            raise InputError(
+                f"{row.version!r} of {name} is no version", at=f"package {name} ({row.platform})"
+            ) from error
 
 
-def _numbers(version: str) -> tuple[int, int]:
-    parts = [int(part) for part in version.split(".")[:2]]
-    return parts[0], parts[1] if len(parts) > 1 else 0
-
-
-def _misfit(wheel: Path, why: str, at: str | None) -> UnsatisfiableError:
-    name = canonical_name(wheel.name.split("-")[0])
-    return UnsatisfiableError(
-        f"the wheel that was built of {name} cannot be used: {why}",
-        at=at or wheel.name,
-        do="build it on a machine like the cluster, put the wheel on an index, and require NAME==VERSION",
-    )
+def _apart(rest: str) -> Iterable[str]:
+    """What was joined by ``,``: version and build, or a version."""
+    while rest:
+        match = _WITH_BUILD.match(rest)
+        if match is None:
+            yield from rest.split(",")
+            return
+        yield match[0].rstrip(",")
+        rest = rest[match.end() :]

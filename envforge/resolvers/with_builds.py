@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from packaging.requirements import Requirement
 
 from envforge.edges.fetch import local_path
-from envforge.edges.git import Repository, resolve_commit
+from envforge.edges.repository import Repository, resolve_commit
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
@@ -26,7 +26,7 @@ from envforge.resolvers._hashes import HashesOf, Hashing
 from envforge.resolvers._request import PypiRequest, Wanted, holds, wheel_name
 from envforge.resolvers._sources import Source, checkout_of
 from envforge.resolvers.building import Builder, Checkout, Project, Sdist
-from envforge.resolvers.fits import check_fits
+from envforge.resolvers.portable import check_fits
 
 __all__ = ["Ports", "Resolved", "resolve_with_builds"]
 
@@ -44,9 +44,10 @@ class Resolved:
 class Ports:
     """Who is asked.
 
-    ``hashes_of`` gives the hashes of an artifact, ``find`` the sdists of a request's ``no_binary``, ``resolve`` its rows; ``offered`` is the version
-    of a conda package of that name, or ``None``.  ``base`` is the directory that paths in the specification
-    are relative to, ``relative`` such a path as the lockfile names it.
+    ``hashes_of`` gives the hashes of an artifact, ``find`` the sdists of a request's ``no_binary``,
+    ``resolve`` its rows; ``offered`` is the version of a conda package of that name, or ``None``.  ``base``
+    is the directory that paths in the specification are relative to, ``relative`` such a path as the lockfile
+    names it.
     """
 
     builder: Builder
@@ -59,7 +60,7 @@ class Ports:
 
 
 def resolve_with_builds(request: PypiRequest, ports: Ports, known: Mapping[str, BuiltWheel]) -> Resolved:
-    """Resolve ``request``, whose requirements may point at projects, with its ``no_binary`` built from sdists.
+    """Resolve ``request``; build the projects that it points at, and the sdists of its ``no_binary``.
 
     :param known: what an earlier lock says was built, by name.
     :raises EnvforgeError: as the resolver and the builder do; where conda has the package, it says so.
@@ -141,7 +142,7 @@ class _Building:
     def _checkout(self, direct: Direct, known: BuiltWheel | None) -> Checkout:
         """The commit that was locked, else the one that the name stands for now."""
         url, _, fragment = direct.place.removeprefix("git+").partition("#")
-        _, slash, path = url.partition("://")[2].partition("/")
+        path = url.partition("://")[2].partition("/")[2]
         revision = path.rpartition("@")[2] if "@" in path else None
         url = url.removesuffix(f"@{revision}") if revision else url
         repository = Repository(url=url, revision=revision)
