@@ -11,6 +11,7 @@ from pathlib import Path
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError
+from envforge.lock.clashes import explain
 from envforge.lock.options import LockOptions
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
@@ -21,6 +22,7 @@ from envforge.reporting import Reporter
 from envforge.resolvers import conda, pypi
 from envforge.resolvers._choice import Chosen
 from envforge.resolvers.building import Builder
+from envforge.resolvers.clash import ClashError
 from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
 
@@ -110,7 +112,12 @@ class PypiHalf:
             prerelease=self.spec.prerelease,
             no_binary=self.spec.no_binary,
         )
-        found = resolve_with_builds(request, self._ports(target, complete), known)
+        try:
+            found = resolve_with_builds(request, self._ports(target, complete), known)
+        except ClashError as error:
+            lines = self.spec.conda_for(target.platform)
+            explain(error, records, lines, lambda line: self.solve((*lines, line), target, ()))
+            raise
         return Half(
             rows=found.rows,
             met=met_by_conda(found.requirements, found.rows, provided),

@@ -21,7 +21,8 @@ from envforge.resolvers._places import certificates, is_folder
 from envforge.resolvers._request import PINS, PypiRequest, Wanted, cutoff
 from envforge.resolvers._stubs import Stub
 from envforge.resolvers._targets import uv_platform
-from envforge.resolvers._uv_errors import clashing_url, translated
+from envforge.resolvers._uv_errors import translated
+from envforge.resolvers.clash import clashing_url
 
 __all__ = ["Compiler"]
 

@@ -11,31 +11,24 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
 from envforge.resolvers._request import PINS, PypiRequest, Wanted
 from envforge.resolvers._stubs import Stub
+from envforge.resolvers.clash import NAME, clash_in, names
 
-__all__ = ["clashing_url", "translated"]
+__all__ = ["translated"]
 
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_DEPENDS = re.compile(
-    rf"({_NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({_NAME})(?:\[[^\]]*\])?((?:[<>=!~]=?|===)\S+)"
-)
-_NEEDS = re.compile(rf"({_NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({_NAME})")
-_MISSING = re.compile(
-    rf"({_NAME}) was not found in the (?:package registry|cache|provided package locations)"
-)
+_NEEDS = re.compile(rf"({NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({NAME})")
+_MISSING = re.compile(rf"({NAME}) was not found in the (?:package registry|cache|provided package locations)")
 _NO_WHEEL = re.compile(
-    rf"({_NAME})(?:[=<>!~]\S*)? (?:has|have) no (?:usable wheels|wheels with a matching)"
-    rf"|Wheels are (?:required|available) for `({_NAME})`"
+    rf"({NAME})(?:[=<>!~]\S*)? (?:has|have) no (?:usable wheels|wheels with a matching)"
+    rf"|Wheels are (?:required|available) for `({NAME})`"
 )
-_PYTHON = re.compile(rf"({_NAME})(?:[=<>!~]\S*)? depends? on Python\s?([<>=!~]\S+)")
+_PYTHON = re.compile(rf"({NAME})(?:[=<>!~]\S*)? depends? on Python\s?([<>=!~]\S+)")
 _BROKEN = re.compile(
-    rf"({_NAME})(?:[=<>!~]\S*)? has (an invalid package format|invalid metadata|inconsistent metadata)"
+    rf"({NAME})(?:[=<>!~]\S*)? has (an invalid package format|invalid metadata|inconsistent metadata)"
 )
 _OURS = re.compile(rf"{PINS}(==0)?\s+depends\s+on")
 _URL = re.compile(r"(?:https?|file)://[^\s`)]+")
@@ -60,7 +53,7 @@ def translated(
             or _failed(text, story, request, offline=offline)
         )
     return (
-        _clash(text, story, wanted, limits, stubs)
+        clash_in(text, story, wanted, limits, stubs)
         or _unknown(text, story, request, wanted, offline=offline)
         or _too_new(text, story, request, wanted)
         or _wrong_python(text, story, request, wanted)
@@ -68,67 +61,6 @@ def translated(
         or _no_wheel(text, story, request, wanted)
         or _broken(text, story, request)
         or _no_set(text, story, request, (*wanted, *limits))
-    )
-
-
-def clashing_url(wanted: Sequence[Wanted], stubs: Mapping[str, Stub]) -> UnsatisfiableError | None:
-    """A wheel by URL of something that conda brings: it would lie on top of conda's files."""
-    for one in wanted:
-        if one.requirement.url is not None and one.name in stubs:
-            brings = _brings(stubs[one.name])
-            return UnsatisfiableError(
-                f"{one.name} is asked for as the wheel {redacted(one.requirement.url)}, but {brings}",
-                at=one.line.at,
-                do=f"write plain {one.name}, or leave {stubs[one.name].distribution.conda_name} out of conda",
-            )
-    return None
-
-
-def _brings(stub: Stub) -> str:
-    one = stub.distribution
-    what = "" if canonical_name(one.conda_name) == stub.name else f" {stub.name}"
-    return f"conda's package {one.conda_name} brings{what} {one.version}"
-
-
-def _clash(
-    text: str, story: str, wanted: Sequence[Wanted], limits: Sequence[Wanted], stubs: Mapping[str, Stub]
-) -> UnsatisfiableError | None:
-    for one in wanted:
-        stub = stubs.get(one.name)
-        if stub is not None and not one.requirement.specifier.contains(stub.version, prereleases=True):
-            return _clash_error(f"{redacted(one.line.text)} is required", stub, one.line.at, story)
-    for requirer, name, versions in _DEPENDS.findall(text):
-        stub = stubs.get(canonical_name(name))
-        if stub is not None and not _contains(versions, stub):
-            needs = f"{requirer} needs {name}{versions.rstrip(',.')}"
-            return _clash_error(needs, stub, _at((requirer,), wanted), story)
-    for one in limits:
-        stub = stubs.get(one.name)
-        fits = stub is None or one.requirement.specifier.contains(stub.version, prereleases=True)
-        if stub is not None and not fits and _names(text, one.name):
-            return UnsatisfiableError(
-                f"the constraint {redacted(one.line.text)} is not met: {_brings(stub)}",
-                at=one.line.at,
-                do=f"ask conda for a {stub.distribution.conda_name} that fits, or relax the constraint",
-                story=story,
-            )
-    return None
-
-
-def _contains(versions: str, stub: Stub) -> bool:
-    try:
-        return SpecifierSet(versions.rstrip(",.")).contains(stub.version, prereleases=True)
-    except InvalidSpecifier:
-        return True
-
-
-def _clash_error(needs: str, stub: Stub, at: str | None, story: str) -> UnsatisfiableError:
-    conda = stub.distribution.conda_name
-    return UnsatisfiableError(
-        f"{needs}, but {_brings(stub)}",
-        at=at,
-        do=f"ask conda for a {conda} that fits, take both from conda, or relax the requirement",
-        story=story,
     )
 
 
@@ -159,7 +91,7 @@ def _unknown(
 def _too_new(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
 ) -> UnsatisfiableError | None:
-    match = re.search(rf"`({_NAME})` was filtered by `exclude-newer`", text)
+    match = re.search(rf"`({NAME})` was filtered by `exclude-newer`", text)
     if match is None:
         return None
     if "is missing an upload date" in text:
@@ -194,7 +126,7 @@ def _wrong_python(
 def _no_sdist(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
 ) -> UnsatisfiableError | None:
-    match = re.search(rf"source distribution is required for `({_NAME})`", text)
+    match = re.search(rf"source distribution is required for `({NAME})`", text)
     if match is None or canonical_name(match[1]) not in request.no_binary:
         return None
     return UnsatisfiableError(
@@ -207,7 +139,7 @@ def _no_sdist(
 
 def _not_built(story: str, wanted: Sequence[Wanted]) -> CouldNotError | None:
     """An sdist that does not say what it depends on, and whose code fails when it is asked."""
-    match = re.search(rf"Failed to build `({_NAME})==([^`]+)`", story)
+    match = re.search(rf"Failed to build `({NAME})==([^`]+)`", story)
     if match is None:
         return None
     said = [line.strip() for line in story.partition("hint: ")[0].splitlines() if line.strip()]
@@ -248,9 +180,9 @@ def _broken(text: str, story: str, request: PypiRequest) -> CouldNotError | None
 
 
 def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]) -> UnsatisfiableError:
-    named = [one for one in wanted if _names(text, one.name)]
+    named = [one for one in wanted if names(text, one.name)]
     what = " and ".join(redacted(one.line.text) for one in named[:3]) or "the PyPI requirements"
-    empty = re.search(rf"there are no versions of ({_NAME})", text)
+    empty = re.search(rf"there are no versions of ({NAME})", text)
     if empty is not None:
         return UnsatisfiableError(
             f"{request.index} has no files of {empty[1]}",
@@ -264,10 +196,6 @@ def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted
         do="relax one of them; the log has the whole derivation",
         story=story,
     )
-
-
-def _names(text: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
 
 
 def _at(names: Sequence[str], wanted: Sequence[Wanted]) -> str | None:

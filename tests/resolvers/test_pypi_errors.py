@@ -35,7 +35,7 @@ def test_a_direct_clash_with_conda_names_both(index: Index, ask: Ask) -> None:
     )
     assert isinstance(error, UnsatisfiableError)
     assert error.what == "numpy>=2 is required, but conda's package numpy brings 1.26.4"
-    assert error.at == "environment.yml:2"
+    assert error.at == "numpy>=2 (environment.yml:2)"
     assert error.do == "ask conda for a numpy that fits, take both from conda, or relax the requirement"
     assert error.story is not None
     assert "No solution found" in error.story
@@ -50,6 +50,7 @@ def test_a_transitive_clash_names_who_requires_it(index: Index, ask: Ask) -> Non
         ask, "alpha", indexes=[index.file_url], provided=(brings("numpy", "1.26.4", conda="numpy-base"),)
     )
     assert error.what == "mid needs numpy>=2,<3, but conda's package numpy-base brings numpy 1.26.4"
+    assert error.at == "alpha (environment.yml:1) → mid → numpy>=2,<3"
     assert isinstance(error, UnsatisfiableError)
 
 
@@ -60,7 +61,7 @@ def test_a_clash_of_every_version(index: Index, ask: Ask) -> None:
     )
     error = failure(ask, "alpha", indexes=[index.file_url], provided=(brings("numpy", "1.26.4"),))
     assert re.fullmatch(r"alpha needs numpy>=2\S*, but conda's package numpy brings 1\.26\.4", error.what)
-    assert error.at == "environment.yml:1"
+    assert error.at == "alpha (environment.yml:1) → numpy>=2,<3"
 
 
 def test_a_wheel_by_url_of_what_conda_brings(index: Index, ask: Ask) -> None:
