@@ -38,10 +38,9 @@ def explain(
 def _candidates(error: ClashError) -> list[str]:
     """Lines for conda that would help, the smallest change first."""
     clash = error.clash
-    project = _project(error)
     plain = all(one not in clash.versions for one in ("~=", "==="))
     fitting = [f"{clash.conda_name}{clash.versions}"] if clash.versions and plain else []
-    return [*fitting, *([project] if project else [])]
+    return [*fitting, *clash.by]
 
 
 def _project(error: ClashError) -> str | None:

@@ -64,6 +64,7 @@ class Job:
             indexes=self.places.for_builds(),
             exclude_newer=self.options.exclude_newer,
             offline=self.options.offline,
+            access=self.fetcher.access,
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 

@@ -24,6 +24,7 @@ from envforge.resolvers._choice import Chosen
 from envforge.resolvers.building import Builder
 from envforge.resolvers.clash import ClashError
 from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
+from envforge.resolvers.torch import backend_of, with_torch
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
 
 __all__ = ["Half", "PypiHalf", "Solve"]
@@ -36,17 +37,20 @@ Solve = Callable[[tuple[Line, ...], Target, tuple[LockedPackage, ...]], tuple[co
 class Half:
     """What came out: rows, what conda met of what they need, and the wheels that were built.
 
-    ``python`` is the version that was said, where no conda package brings one.
+    ``python`` is the version that was said, where no conda package brings one; ``torch`` the one of PyTorch's
+    indexes that torch was taken from.
     """
 
     rows: tuple[LockedPackage, ...] = ()
     met: str = ""
     built: tuple[BuiltWheel, ...] = ()
     python: str | None = None
+    torch: str | None = None
 
     def custom(self, platform: str) -> dict[str, str]:
         """What the lockfile is to say beside the rows."""
-        return {python_key(platform): self.python} if self.python else {}
+        said = {python_key(platform): self.python, f"envforge.torch.{platform}": self.torch}
+        return {key: value for key, value in said.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +127,7 @@ class PypiHalf:
             met=met_by_conda(found.requirements, found.rows, provided),
             built=found.built,
             python=None if own else python,
+            torch=self._said_torch(target, found.rows),
         )
 
     def _said_python(self, records: Sequence[conda.CondaRecord], at: str) -> str:
@@ -134,6 +139,17 @@ class PypiHalf:
             at=at,
             do=add if records else f"{add}; or name the one of the cluster: envforge lock --python 3.11",
         )
+
+    def _said_torch(self, target: Target, rows: Sequence[LockedPackage]) -> str | None:
+        backend = backend_of(rows)
+        if backend is not None and not (self.places.indexes or self.places.find_links):
+            what = "CPUs" if backend == "cpu" else f"CUDA {backend[2:-1]}.{backend[-1]}"
+            cuda = target.version("__cuda")
+            said = f"__cuda={cuda}" if cuda else "no GPU; for one: envforge lock --cuda 12.4"
+            self.reporter.note(
+                f"torch for {target.platform} is that for {what} ({backend}): it assumes {said}"
+            )
+        return backend
 
     def _check_python(self, target: Target, found: str | None) -> None:
         said = self.spec.python
@@ -147,6 +163,7 @@ class PypiHalf:
     def _ports(
         self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
     ) -> Ports:
+        cache, offline = self.cache / "uv", self.options.offline
         ports = pypi.PypiPorts(
             metadata_of=self._metadata,
             hashes_of=lambda url: pypi.artifact_hashes(self.fetcher, url),
@@ -154,12 +171,14 @@ class PypiHalf:
         )
 
         def find(request: pypi.PypiRequest) -> Sequence[Chosen]:
-            return pypi.find_sdists(
-                request, cache=self.cache / "uv", ports=ports, offline=self.options.offline
+            return with_torch(
+                request, lambda one: pypi.find_sdists(one, cache=cache, ports=ports, offline=offline)
             )
 
         def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            return pypi.resolve(request, cache=self.cache / "uv", ports=ports, offline=self.options.offline)
+            return with_torch(
+                request, lambda one: pypi.resolve(one, cache=cache, ports=ports, offline=offline)
+            )
 
         return Ports(
             builder=self.builder,

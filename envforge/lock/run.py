@@ -12,6 +12,7 @@ from envforge.formats.conda_lock import custom_format
 from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, applied, settings_text
 from envforge.lock.part import Job, Part
+from envforge.model.access import Access
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
@@ -53,7 +54,7 @@ def lock(
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
     spec = applied(spec, options)
     channels = _channels(spec, options, base)
-    places = _places(spec, base)
+    places = _places(spec, base, fetcher.access)
     job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         parts = list(pool.map(job.lock_platform, targets))
@@ -111,9 +112,11 @@ def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[
     return urls
 
 
-def _places(spec: EnvironmentSpec, base: Path) -> Places:
+def _places(spec: EnvironmentSpec, base: Path, access: Access) -> Places:
     """Where the PyPI half looks; a directory of artifacts may be a path relative to the specification."""
     links = (
         one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri() for one in spec.find_links
     )
-    return Places(indexes=spec.indexes, index_of=spec.index_of, find_links=tuple(dict.fromkeys(links)))
+    return Places(
+        indexes=spec.indexes, index_of=spec.index_of, find_links=tuple(dict.fromkeys(links)), access=access
+    )

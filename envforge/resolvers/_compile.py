@@ -17,12 +17,13 @@ from envforge.edges.process import Command, Completed, run, uv_executable
 from envforge.errors import EnvforgeError
 from envforge.model.lockfile import canonical_name
 from envforge.resolvers._choice import read_pylock
-from envforge.resolvers._places import certificates, is_folder
+from envforge.resolvers._places import is_folder
 from envforge.resolvers._request import PINS, PypiRequest, Wanted, cutoff
 from envforge.resolvers._stubs import Stub
 from envforge.resolvers._targets import uv_platform
 from envforge.resolvers._uv_errors import translated
 from envforge.resolvers.clash import clashing_url
+from envforge.resolvers.client import certificate_variables
 
 __all__ = ["Compiler"]
 
@@ -112,10 +113,12 @@ class Compiler:
         plain = [str(one) for one in self.direct if one not in tied]
         for name, lines in (("requirements.in", plain), ("constraints.txt", constraints)):
             (work / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        places = self.request.places
+        pinned = {name: places.fetched(url) for name, url in places.pinned.items()}
         by_name = [(one.name, str(one)) for one in tied] + [(name, name) for name in sorted(self.needed)]
         if by_name:
             (work / "pins").mkdir()
-            (work / _PINS).write_text(_pins(by_name, self.request.places.pinned), encoding="utf-8")
+            (work / _PINS).write_text(_pins(by_name, pinned), encoding="utf-8")
         preferred = _preferences(self.request.preferred)
         if preferred:
             (work / "pylock.toml").write_text(preferred, encoding="utf-8")
@@ -160,7 +163,7 @@ class Compiler:
             "TMPDIR": str(work),
             **variables,
             **indexes,
-            **certificates(),
+            **certificate_variables(request.places.access),
         }
         return Command(argv=tuple(argv), cwd=work, env=env, network=not self.offline)
 

@@ -1,0 +1,75 @@
+"""The two halves of a lock: a clash is explained, and what conda brings may be said by a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envforge.demo.channel import ChannelBuilder
+from envforge.demo.index import IndexBuilder, Wheel
+from envforge.demo.packages import noarch_python
+from tests.conftest import Shell, specification
+from tests.test_lock import small
+
+PYTHON = small("python", "3.12.1")
+
+
+def world(
+    tmp_path: Path, builder: ChannelBuilder, envforge: Shell, conda: tuple[str, ...], pip: tuple[str, ...]
+) -> None:
+    """num of two versions in conda; scikit needs the newer one on PyPI, and frame the older one in conda."""
+    builder.add(PYTHON)
+    for version in ("1.26", "2.1"):
+        builder.add(noarch_python("num", version, {}))
+    builder.add(noarch_python("frame", "2.2", {}, depends=("python", "num >=1.22,<2.0a0")))
+    builder.add(noarch_python("bind", "1.0", {}, depends=("python", "frame")))
+    builder.add(noarch_python("scikit", "1.5", {}, depends=("python", "num <2")))
+    builder.write_index()
+    index = IndexBuilder(tmp_path / "index")
+    index.add(Wheel(name="learn", version="1.0", requires=("scikit",)))
+    index.add(Wheel(name="scikit", version="1.9", requires=("num>=2",)))
+    index.add(Wheel(name="plain", version="1.0", requires=("num>=2",)))
+    index.write_index()
+    text = specification(builder.url, "linux-64", index_url=index.url, conda=("python", *conda), pip=pip)
+    (envforge.cwd / "environment.yml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("conda", "pip", "at", "do"),
+    [
+        (
+            ("bind",),
+            "learn",
+            "learn (environment.yml:9) → scikit → num>=2; "
+            "conda: bind (environment.yml:6) → frame → num >=1.22,<2.0a0",
+            "write scikit among the conda dependencies",
+        ),
+        (
+            ("num <2",),
+            "scikit",
+            "scikit (environment.yml:9) → num>=2; conda: num <2 (environment.yml:6)",
+            "write scikit among the conda dependencies, in place of the one below pip:",
+        ),
+        (
+            ("num=1.26",),
+            "plain",
+            "plain (environment.yml:9) → num>=2; conda: num=1.26 (environment.yml:6)",
+            "ask conda for a num that fits, take both from conda, or relax the requirement",
+        ),
+    ],
+)
+def test_both_ways_to_a_clash_and_a_change_that_was_tried(
+    envforge: Shell,
+    builder: ChannelBuilder,
+    tmp_path: Path,
+    conda: tuple[str, ...],
+    pip: str,
+    at: str,
+    do: str,
+) -> None:
+    world(tmp_path, builder, envforge, conda, (pip,))
+    refused = envforge("lock", status=1)
+    assert "needs num>=2" in refused.err
+    assert f"  at: {at}\n" in refused.err
+    assert f"  do: {do}" in refused.err
