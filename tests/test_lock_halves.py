@@ -13,6 +13,8 @@ from tests.conftest import Shell, specification
 from tests.test_lock import small
 
 PYTHON = small("python", "3.12.1")
+_WHEELS = "learn (environment.yml:9) → scikit → num>=2"
+LEARN = f"{_WHEELS}; conda: bind (environment.yml:6) → frame → num >=1.22,<2.0a0"
 
 
 def world(
@@ -41,8 +43,7 @@ def world(
         (
             ("bind",),
             "learn",
-            "learn (environment.yml:9) → scikit → num>=2; "
-            "conda: bind (environment.yml:6) → frame → num >=1.22,<2.0a0",
+            LEARN,
             "write scikit among the conda dependencies",
         ),
         (
