@@ -10,7 +10,7 @@ from envforge.demo.channel import ChannelBuilder
 from envforge.demo.index import IndexBuilder, Wheel
 from envforge.demo.packages import noarch_python
 from tests.conftest import Shell, specification
-from tests.test_lock import small
+from tests.test_lock import locked, small
 
 PYTHON = small("python", "3.12.1")
 _WHEELS = "learn (environment.yml:9) → scikit → num>=2"
@@ -74,3 +74,34 @@ def test_both_ways_to_a_clash_and_a_change_that_was_tried(
     assert "needs num>=2" in refused.err
     assert f"  at: {at}\n" in refused.err
     assert f"  do: {do}" in refused.err
+
+
+def test_what_conda_brings_where_its_files_do_not_tell(
+    envforge: Shell, builder: ChannelBuilder, tmp_path: Path
+) -> None:
+    builder.add(PYTHON)
+    builder.add(small("ninja", "1.12.1"))
+    builder.add(small("odd-name", "4.10.0"))
+    builder.add(noarch_python("both", "1.0", {}))
+    builder.write_index()
+    index = IndexBuilder(tmp_path / "index")
+    index.add(Wheel(name="tool", version="1.0", requires=("ninja>=1.11", "wide", "both")))
+    for name in ("ninja", "wide", "both"):
+        index.add(Wheel(name=name, version="9.0"))
+    index.write_index()
+    conda = ("python", "ninja", "odd-name", "both")
+    text = specification(builder.url, "linux-64", index_url=index.url, conda=conda, pip=("tool",))
+    (envforge.cwd / "environment.yml").write_text(text)
+
+    def pip_rows() -> dict[str, str]:
+        lockfile = locked(envforge.cwd / "conda-lock.yml")
+        return {row.name: row.version for row in lockfile.packages if row.manager == "pip"}
+
+    envforge("lock")
+    assert pip_rows() == {"tool": "1.0", "wide": "9.0"}
+    settings = "[tool.envforge.provides]\nodd-name = ['Wide']\nboth = []\n"
+    (envforge.cwd / "pyproject.toml").write_text(settings)
+    envforge("lock")
+    assert pip_rows() == {"both": "9.0", "tool": "1.0"}
+    envforge("lock", "--offline")
+    assert pip_rows() == {"both": "9.0", "tool": "1.0"}

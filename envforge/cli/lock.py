@@ -17,6 +17,7 @@ from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
 from envforge.model.profile import intersected, parse_profile
 from envforge.model.spec import EnvironmentSpec
+from envforge.settings import load_settings
 
 __all__ = ["command"]
 
@@ -181,6 +182,7 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
         find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
         prerelease=given["prerelease"] or kept.get("pre") is True,
         python=_python(given["python"] or kept.get("python")),
+        provides=load_settings().table("provides"),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),

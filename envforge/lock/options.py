@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from envforge.errors import InputError
 from envforge.model.lockfile import Lockfile, canonical_name
@@ -52,6 +53,7 @@ class LockOptions:
     ``upgrade`` are the packages whose locked version is let go, ``upgrade_all`` lets go of all.
     ``no_binary`` names projects that are built from their sdist, beside those of the specification;
     ``index_of`` and ``find_links`` come on top of the specification's, too.
+    ``provides`` are the distributions that conda packages bring, where a setting says so.
     ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
     """
 
@@ -67,6 +69,7 @@ class LockOptions:
     find_links: tuple[str, ...] = ()
     prerelease: bool = False
     python: str | None = None
+    provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exclude_newer: str | None = None
     offline: bool = False
 

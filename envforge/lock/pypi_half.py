@@ -94,7 +94,11 @@ class PypiHalf:
         self._check_python(target, own)
         self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
         provided = provided_by(
-            records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
+            records,
+            cache=self.cache,
+            reporter=self.reporter,
+            offline=self.options.offline,
+            said=self.options.provides,
         )
         by_name = {distribution.name: distribution for distribution in provided}
 

