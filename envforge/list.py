@@ -167,11 +167,12 @@ def _asked(lockfile: Lockfile, read: Callable[[str], str]) -> tuple[Asked, ...] 
             spec = environment_yml.read(read(source), source=source)
         except (EnvforgeError, OSError):
             return None
-        found += _lines(spec, lockfile)
+        found += asked_by(spec, lockfile)
     return tuple(found)
 
 
-def _lines(spec: EnvironmentSpec, lockfile: Lockfile) -> Iterator[Asked]:
+def asked_by(spec: EnvironmentSpec, lockfile: Lockfile) -> Iterator[Asked]:
+    """What the lines of a specification ask for, by the names that they have in ``lockfile``."""
     for line in spec.conda:
         match = _CONDA_NAME.match(line.text)
         if match is not None:

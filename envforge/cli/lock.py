@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
 from envforge.formats._pip_lines import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
-from envforge.model.profile import intersected, parse_profile
+from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
 from envforge.settings import load_settings
 
@@ -38,7 +39,7 @@ _FOUND = ("environment.yml", "environment.yaml")
     "profiles",
     multiple=True,
     metavar="P",
-    help="Lock for this kind of node, such as 'linux-64 glibc=2.28 cuda=12.4'.",
+    help=f"Lock for this kind of node: {PROFILE_HELP}.",
 )
 @click.option(
     "--virtual-package", "virtual", multiple=True, metavar="__NAME=VERSION", help="Assume it on the target."
@@ -108,9 +109,11 @@ def _lock(
     *,
     dry_run: bool,
 ) -> int:
+    from envforge.cli.locked import Locked, print_locked
     from envforge.edges.fetch import Fetcher
     from envforge.lock.options import targets_for
     from envforge.lock.run import lock
+    from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
     options = _options(given, previous)
@@ -131,10 +134,14 @@ def _lock(
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
     text = conda_lock.write(lockfile)
-    changed = previous is None or lockfile != previous
     if not dry_run:
         write_atomically(output, text)
-    _print(console, lockfile, output, changed=changed, dry_run=dry_run)
+    if previous is not None:
+        for line in unmoved(options.upgrade, previous, lockfile):
+            console.note(line)
+    print_locked(
+        console, Locked(spec=spec, before=previous, after=lockfile, path=output, written=not dry_run)
+    )
     return 0
 
 
@@ -164,7 +171,8 @@ def _previous(output: Path) -> Lockfile | None:
 
 
 def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
-    from envforge.lock.options import LockOptions, Upgrade, settings_of
+    from envforge.lock.options import LockOptions, settings_of
+    from envforge.lock.upgrades import Upgrade
 
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
@@ -174,7 +182,7 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
     for package in assumed:
         _check_version(package)
     return LockOptions(
-        targets=intersected(parse_profile(text) for text in given["profiles"]),
+        targets=intersected(profile_target(text) for text in given["profiles"]),
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
         channels=given["channels"] or _texts(kept.get("channels")),
         indexes=given["indexes"] or _texts(kept.get("indexes")),
@@ -273,25 +281,3 @@ def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockf
             console.note(f"{target.platform} was locked for {before}, now for {target}")
     if not any(target.platform.startswith("linux-") for target in targets):
         console.note("no Linux platform is locked; a cluster needs one: envforge lock -p linux-64")
-
-
-def _print(console: Console, lockfile: Lockfile, output: Path, *, changed: bool, dry_run: bool) -> None:
-    lines = []
-    counts = {}
-    for platform in lockfile.platforms:
-        rows = [row for row in lockfile.packages if row.platform == platform]
-        pip = sum(row.manager == "pip" for row in rows)
-        counts[platform] = {"conda": len(rows) - pip, "pip": pip, "target": str(lockfile.target(platform))}
-        lines.append(
-            f"{platform:<14} {len(rows) - pip:>4} conda {pip:>4} pip   assuming {lockfile.target(platform)}"
-        )
-    state = "would be written" if dry_run else "written" if changed else "unchanged"
-    lines.append(f"{output} {state}   ({lockfile.digest()[:12]})")
-    document = {
-        "lockfile": str(output),
-        "digest": lockfile.digest(),
-        "changed": changed,
-        "written": not dry_run,
-        "platforms": counts,
-    }
-    print_result(console, lines, document)

@@ -16,7 +16,7 @@ from envforge.model.spec import EnvironmentSpec, Line
 from envforge.resolvers._direct import Kind, direct_of
 from envforge.resolvers._request import parse_requirement, wheel_name
 from envforge.resolvers._targets import marker_environment
-from envforge.resolvers.conda import parse_match_spec
+from envforge.resolvers.conda.request import parse_match_spec
 
 __all__ = ["Place", "asked_for", "by_group", "project_source"]
 
@@ -59,8 +59,8 @@ def asked_for(
     does not hold, are left out.
 
     :param rows: those of the target's platform.
-    :param python: the version of a Python that no conda package brings.
     :param provided: what conda packages meet: by project, version and conda package.
+    :param python: the full version of the Python where no row brings one.
     :raises InputError: for a line that is no dependency.
     """
     found: list[tuple[Line, Key | None]] = []

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from envforge.errors import InputError
+from envforge.lock.upgrades import Upgrade
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
-__all__ = ["LockOptions", "Upgrade", "applied", "settings_of", "settings_text", "targets_for"]
-
-_UPGRADE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)((?:[=<>!~][^\[\];@]*[^\[\];@=<>!~])?)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upgrade:
-    """A package whose locked version is let go, and the versions that it may have then, empty for any.
-
-    ``versions`` is the rest of a MatchSpec, or a specifier: ``=2.1``, ``>=2,<3``.
-    """
-
-    name: str
-    versions: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Upgrade:
-        """Read ``numpy``, ``numpy=2.1`` or ``numpy>=2,<3``.
-
-        :raises InputError: if it is none of that form.
-        """
-        match = _UPGRADE.fullmatch(re.sub(r"\s+", "", text))
-        if match is None:
-            raise InputError(
-                f"{text!r} names no package", at="-P", do="write it as numpy, numpy=2.1 or 'numpy>=2,<3'"
-            )
-        return cls(name=match[1], versions=match[2])
-
-    def __str__(self) -> str:
-        return self.name + self.versions
+__all__ = ["LockOptions", "applied", "settings_of", "settings_text", "targets_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +76,9 @@ def targets_for(
     for platform in dict.fromkeys(platforms):
         known = profiles.get(platform) or (previous.target(platform) if previous else None)
         target = known or default_target(platform)
-        wanted = tuple(p for p in options.assumed if _belongs(p, platform))
+        wanted = tuple(package for package in options.assumed if target.may_offer(package))
         targets.append(target.with_packages(wanted))
     return tuple(targets)
-
-
-def _belongs(package: VirtualPackage, platform: str) -> bool:
-    """A glibc or a Linux kernel is assumed on Linux only, whatever platforms are locked with it."""
-    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
-    return platform.startswith(family.get(package.name, ""))
 
 
 def settings_of(lockfile: Lockfile) -> dict[str, object]:

@@ -19,6 +19,7 @@ from envforge.model.built import BuiltWheel, built_wheels
 from envforge.model.groups import MAIN, groups_of, in_groups, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
+from envforge.model.python import assumed_python
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
@@ -57,6 +58,11 @@ class Job:
     place: Path
 
     @cached_property
+    def solver(self) -> conda.Solver:
+        """One for all targets: what they share is loaded once."""
+        return conda.Solver(cache=self.cache, offline=self.options.offline)
+
+    @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
         uv = Uv(
@@ -88,12 +94,14 @@ class Job:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
         specs = self.spec.conda_for(target.platform)
-        records = self._solve(specs, target, kept) if specs else ()
+        records = self._solve(specs, target, kept, self._upgraded("conda")) if specs else ()
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
         kept = self._kept(target.platform, "pip")
-        found = self.pypi_half.resolve(target, records, kept, self._known(target.platform))
+        found = self.pypi_half.resolve(
+            target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
+        )
         return self._part(target, rows + found.rows, found, runtime)
 
     def _part(
@@ -107,7 +115,13 @@ class Job:
         met = provided_by_conda(found.met)
         place = Place(base=self.base, lockfile=self.place)
         asked = asked_for(
-            self.spec, target, rows, provided=met, built=found.built, place=place, python=found.python
+            self.spec,
+            target,
+            rows,
+            provided=met,
+            built=found.built,
+            place=place,
+            python=found.python and assumed_python(found.python),
         )
         groups = groups_of(rows, by_group(asked), met)
         return Part(
@@ -123,17 +137,33 @@ class Job:
         )
 
     def _solve(
-        self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
+        self,
+        specs: tuple[Line, ...],
+        target: Target,
+        preferred: tuple[LockedPackage, ...],
+        constraints: tuple[Line, ...] = (),
     ) -> tuple[conda.CondaRecord, ...]:
         request = conda.CondaRequest(
             channels=self.channels,
             specs=specs,
             target=target,
             preferred=preferred,
-            constraints=self._upgraded("conda"),
+            constraints=constraints,
             exclude_newer=self.options.exclude_newer,
         )
-        return conda.solve(request, cache=self.cache, offline=self.options.offline)
+        try:
+            return self.solver.solve(request)
+        except UnsatisfiableError as error:
+            if not request.constraints:
+                raise
+            self.solver.solve(replace(request, constraints=()))  # what cannot be had at all says so itself
+            raise UnsatisfiableError(
+                f"nothing satisfies the specification for {target.platform} with "
+                + " and ".join(line.text for line in request.constraints),
+                at=", ".join(line.at for line in request.constraints),
+                do=f"envforge lock {' '.join(f'-P {one.name}' for one in self.options.upgrade)}",
+                story=error.story,
+            ) from error
 
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]
@@ -162,13 +192,15 @@ class Job:
 
     def _upgraded(self, manager: str) -> tuple[Line, ...]:
         """The versions that ``-P`` names of what is locked as a package of ``manager``."""
-        if self.previous is None:
-            return ()
-        locked = {canonical_name(row.name) for row in self.previous.packages if row.manager == manager}
+        rows = self.previous.packages if self.previous is not None else ()
+        locked = {canonical_name(row.name) for row in rows if row.manager == manager}
         return tuple(
-            Line(text=str(upgrade), at=f"-P {upgrade}")
-            for upgrade in self.options.upgrade
-            if upgrade.versions and canonical_name(upgrade.name) in locked
+            Line(
+                text=str(one) if manager == "conda" else f"{one.name}{one.specifier}",
+                at=f"-P {one}",
+            )
+            for one in self.options.upgrade
+            if one.versions and canonical_name(one.name) in locked
         )
 
     def _kept_runtime(self, platform: str) -> tuple[LockedPackage, ...]:
@@ -186,18 +218,17 @@ class Job:
         return {built.name: built for place, built in found if place == platform and built.name in kept}
 
     def _kept(self, platform: str, manager: str) -> tuple[LockedPackage, ...]:
-        """The rows whose versions are kept where they fit: the platform's own, then those of the others.
+        """The rows whose versions are kept where they fit, one of a name.
 
-        What was never locked for this platform has the version that it has elsewhere.
+        What was never locked for this platform has the version that it has on another.
         """
         if self.previous is None or self.options.upgrade_all:
             return ()
-        rows = [
-            row
-            for row in self.previous.packages
-            if row.manager == manager and not self.options.lets_go(row.name)
-        ]
-        return tuple(sorted(rows, key=lambda row: (row.platform != platform, row.platform)))
+        rows: dict[str, LockedPackage] = {}
+        for row in sorted(self.previous.packages, key=lambda row: row.platform != platform):
+            if row.manager == manager and not self.options.lets_go(row.name):
+                rows.setdefault(row.name, row)
+        return tuple(rows.values())
 
     def _row(self, record: conda.CondaRecord, target: Target) -> LockedPackage:
         sha256, md5 = record.sha256, record.md5

@@ -78,12 +78,15 @@ class PypiHalf:
         records: Sequence[conda.CondaRecord],
         kept: Sequence[LockedPackage],
         known: Mapping[str, BuiltWheel],
+        *,
+        limits: Sequence[Line] = (),
     ) -> Half:
         """Resolve the requirements that count for ``target``.
 
         :param records: what conda has chosen.
         :param kept: the rows of the lock that is renewed whose versions are kept where they fit.
         :param known: what that lock says was built, by name.
+        :param limits: constraints beside the specification's.
         :raises EnvforgeError: as :func:`resolve_with_builds`.
         """
         lines = self.spec.pip_for(target.platform)
@@ -113,7 +116,7 @@ class PypiHalf:
                 pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
                 for d in by_name.values()
             ),
-            constraints=self.spec.constraints_for(target.platform),
+            constraints=(*self.spec.constraints_for(target.platform), *limits),
             places=self.places,
             exclude_newer=self.options.exclude_newer,
             preferred=tuple((row.name, row.version) for row in kept),

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
-from envforge.errors import InputError
+from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import custom_format
 from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, applied, settings_text
 from envforge.lock.part import Job, Part
+from envforge.lock.upgrades import check_upgrades
 from envforge.model.access import Access
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
@@ -53,11 +54,11 @@ def lock(
     """
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
     spec = applied(spec, options)
+    check_upgrades(options.upgrade, previous, spec)
     channels = _channels(spec, options, base)
     places = _places(spec, base, fetcher.access)
     job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
-        parts = list(pool.map(job.lock_platform, targets))
+    parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted(set(spec.no_binary) - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
@@ -98,6 +99,24 @@ def _custom(spec: EnvironmentSpec, options: LockOptions, parts: Mapping[Target, 
         custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
     custom["envforge.format"] = custom_format(custom)
     return dict(sorted(custom.items()))
+
+
+def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
+    """All platforms at once; what cannot be had is said of all of them, too."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        futures = [pool.submit(job.lock_platform, target) for target in targets]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+    refused = [error for error in errors if isinstance(error, UnsatisfiableError)]
+    if len(refused) == len(errors) > 1:
+        raise UnsatisfiableError(
+            "; ".join(error.what for error in refused),
+            at=", ".join(dict.fromkeys(error.at for error in refused if error.at)) or None,
+            do="; ".join(dict.fromkeys(error.do for error in refused if error.do)) or None,
+            story="\n\n".join(error.story for error in refused if error.story) or None,
+        )
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]
 
 
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
