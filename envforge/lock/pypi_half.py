@@ -13,6 +13,7 @@ from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError
 from envforge.lock.clashes import explain
 from envforge.lock.options import LockOptions
+from envforge.lock.remedies import Circumstances, remedy, remedy_unknown
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
@@ -23,6 +24,8 @@ from envforge.resolvers import conda, pypi
 from envforge.resolvers._choice import Chosen
 from envforge.resolvers.building import Builder
 from envforge.resolvers.clash import ClashError
+from envforge.resolvers.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.nearest import listed_files, nearest
 from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
 from envforge.resolvers.torch import backend_of, with_torch
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
@@ -129,6 +132,9 @@ class PypiHalf:
             lines = self.spec.conda_for(target.platform)
             explain(error, records, lines, lambda line: self.solve((*lines, line), target, ()))
             raise
+        except (NoWheelError, UnknownProjectError) as error:
+            self._help(error, request, has_conda=own is not None)
+            raise
         return Half(
             rows=found.rows,
             met=met_by_conda(found.requirements, found.rows, provided),
@@ -196,6 +202,22 @@ class PypiHalf:
             base=self.base,
             relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
         )
+
+    def _help(
+        self, error: NoWheelError | UnknownProjectError, request: pypi.PypiRequest, *, has_conda: bool
+    ) -> None:
+        there = Circumstances(
+            target=request.target,
+            python=request.python_version,
+            has_conda=has_conda,
+            offered=lambda name: self._offered(name, request.target) if has_conda else None,
+        )
+        if isinstance(error, UnknownProjectError):
+            remedy_unknown(error, there)
+            return
+        near = nearest(listed_files(self.fetcher, error.project, self.places), error.versions, request)
+        is_asked = any(one.name == error.project for one in pypi.wanted(request, request.requirements))
+        remedy(error, near if is_asked else replace(near, version=None), there)
 
     def _offered(self, name: str, target: Target) -> str | None:
         """The version of the conda package ``name`` that the channels have for ``target``."""

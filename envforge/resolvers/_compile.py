@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.pylock import Pylock
@@ -24,6 +24,7 @@ from envforge.resolvers._targets import uv_platform
 from envforge.resolvers._uv_errors import translated
 from envforge.resolvers.clash import clashing_url
 from envforge.resolvers.client import certificate_variables
+from envforge.resolvers.missing import UnknownProjectError
 
 __all__ = ["Compiler"]
 
@@ -83,9 +84,24 @@ class Compiler:
             return read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
 
     def _failure(self, done: Completed, stubs: Mapping[str, Stub]) -> EnvforgeError:
-        return translated(
+        error = translated(
             done.stderr, self.request, self.direct, self.constraints, stubs, offline=self.offline
         )
+        if isinstance(error, UnknownProjectError):
+            self._add_others(error, stubs)
+        return error
+
+    def _add_others(self, error: UnknownProjectError, stubs: Mapping[str, Stub]) -> None:
+        """Uv stops at the first project that it does not find; a person wants to hear of all."""
+        others = tuple(one for one in self.direct if one.name not in error.projects)
+        if not others or len(others) == len(self.direct):
+            return
+        try:
+            replace(self, direct=others).compiled(stubs)
+        except UnknownProjectError as more:
+            error.add(more)
+        except EnvforgeError:
+            return
 
     def forget(self, unneeded: Collection[str]) -> bool:
         """Leave out what was thought to be needed and is not; whether that changes anything."""

@@ -16,7 +16,8 @@ from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
 from envforge.resolvers._request import PINS, PypiRequest, Wanted
 from envforge.resolvers._stubs import Stub
-from envforge.resolvers.clash import NAME, clash_in, names
+from envforge.resolvers.clash import DEPENDS, NAME, clash_in, names
+from envforge.resolvers.missing import NoWheelError, UnknownProjectError
 
 __all__ = ["translated"]
 
@@ -49,6 +50,7 @@ def translated(
     if "No solution found" not in text:
         return (
             _unreadable(story, wanted)
+            or _by_url(text, story, wanted)
             or _not_built(story, wanted)
             or _failed(text, story, request, offline=offline)
         )
@@ -67,22 +69,23 @@ def translated(
 def _unknown(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted], *, offline: bool
 ) -> EnvforgeError | None:
-    names = list(dict.fromkeys(_MISSING.findall(text)))
-    if not names:
+    missing = list(dict.fromkeys(_MISSING.findall(text)))
+    if not missing:
         return None
     if offline and "network was disabled" in text:
-        return _offline(f"{' and '.join(names)}: the index is", request, story)
+        return _offline(f"{' and '.join(missing)}: the index is", request, story)
     refused = re.search(r"\b(401 Unauthorized|403 Forbidden)\b", text)
     if refused:
         return _refused(refused[1], _first_url(text, request), story)
-    requirers = [requirer for requirer, name in _NEEDS.findall(text) if name in names]
+    requirers = [requirer for requirer, name in _NEEDS.findall(text) if name in missing]
     by = f", which {requirers[0]} needs" if requirers else ""
     pinned = request.places.pinned
-    own = [pinned[name] for name in map(canonical_name, names) if name in pinned]
+    own = [pinned[name] for name in map(canonical_name, missing) if name in pinned]
     where = " or ".join(redacted(url) for url in own or request.places.indexes) or request.index
-    return UnsatisfiableError(
-        f"no package {' and no package '.join(names)} in {where}{by}",
-        at=_at(names + requirers, wanted),
+    return UnknownProjectError(
+        f"no package {' and no package '.join(missing)} in {where}{by}",
+        projects=tuple(map(canonical_name, missing)),
+        at=_at(missing + requirers, wanted),
         do="check the spelling; if it is a conda package, write it outside pip:",
         story=story,
     )
@@ -115,10 +118,12 @@ def _wrong_python(
     match = _PYTHON.search(text)
     if match is None or "does not satisfy Python" not in text:
         return None
-    return UnsatisfiableError(
-        f"{match[1]} needs Python {match[2].rstrip(',.')}; conda chose {request.python_version}",
-        at=_at((match[1],), wanted),
-        do="ask conda for another python, or for a version of the package that is made for this one",
+    return NoWheelError(
+        f"{match[1]} needs Python {match[2].rstrip(',.')}, and it is {request.python_version}",
+        project=canonical_name(match[1]),
+        versions=_versions_of(match[1], text, wanted),
+        at=_at((match[1], *_requirers(match[1], text)), wanted),
+        do="take another Python, or a version of the package that is made for this one",
         story=story,
     )
 
@@ -158,10 +163,15 @@ def _no_wheel(
     if match is None:
         return None
     name = match[1] or match[2]
-    asked = next((redacted(one.line.text) for one in wanted if one.name == canonical_name(name)), name)
-    return UnsatisfiableError(
-        f"no wheel of {asked} fits {request.assumed}",
-        at=_at((name,), wanted),
+    versions = _versions_of(name, text, wanted)
+    asked = next((redacted(one.line.text) for one in wanted if one.name == canonical_name(name)), None)
+    requirers = [] if asked else _requirers(name, text)
+    by = f", which {requirers[0]} needs," if requirers else ""
+    return NoWheelError(
+        f"no wheel of {asked or name + versions}{by} fits {request.assumed}",
+        project=canonical_name(name),
+        versions=versions,
+        at=_at((name, *requirers), wanted),
         do=f"take {name} from conda: write it outside pip:; or build it: envforge lock --no-binary {name}",
         story=story,
     )
@@ -190,12 +200,60 @@ def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted
             do="check that the URL is the one of a simple index (PEP 503), often ending in /simple",
             story=story,
         )
+    only = re.search(rf"only ({NAME})([<>=]\S+) is available", text)
+    if only is not None and len(named) == 1 and named[0].name == canonical_name(only[1]):
+        bound = only[2].rstrip(",.")
+        return UnsatisfiableError(
+            f"no version of {what} is in {request.index}",
+            at=named[0].line.at,
+            do=f"ask for one that is there: {only[1]}{bound}",
+            story=story,
+        )
+    disagree = _disagreement(text, wanted)
+    if disagree is not None:
+        return UnsatisfiableError(
+            disagree[0], at=", ".join(disagree[1]), do="relax one of the two", story=story
+        )
     return UnsatisfiableError(
         f"nothing satisfies {what} for {request.assumed}",
         at=", ".join(one.line.at for one in named) or None,
         do="relax one of them; the log has the whole derivation",
         story=story,
     )
+
+
+def _disagreement(text: str, wanted: Sequence[Wanted]) -> tuple[str, list[str]] | None:
+    """What one requirement needs and another does not allow, where uv's last words say so."""
+    lines = {one.name: one for one in wanted if one.requirement.specifier}
+    needs: dict[str, dict[str, str]] = {}
+    for requirer, name, versions in reversed(DEPENDS.findall(text)):
+        place = _at((requirer,), wanted)
+        if place is None:
+            continue
+        said = f"{requirer} needs {name}{versions.rstrip(',.')}"
+        limited = lines.get(canonical_name(name))
+        if limited is not None:
+            return f"{said}, and {redacted(limited.line.text)} is required", [place, limited.line.at]
+        needs.setdefault(canonical_name(name), {}).setdefault(place, said)
+    for found in needs.values():
+        if len(found) == 2:
+            return ", and ".join(found[at] for at in sorted(found)), sorted(found)
+    return None
+
+
+def _requirers(name: str, text: str) -> list[str]:
+    """Who needs ``name``, as far as uv's text tells it."""
+    needs = _NEEDS.findall(text)
+    return list(dict.fromkeys(one for one, other in needs if canonical_name(other) == canonical_name(name)))
+
+
+def _versions_of(name: str, text: str, wanted: Sequence[Wanted]) -> str:
+    """The versions of ``name`` that are asked for: by a line, else by the one that uv names last."""
+    for one in wanted:
+        if one.name == canonical_name(name):
+            return str(one.requirement.specifier)
+    found = [v for _, other, v in DEPENDS.findall(text) if canonical_name(other) == canonical_name(name)]
+    return str(found[-1]).rstrip(",.") if found else ""
 
 
 def _at(names: Sequence[str], wanted: Sequence[Wanted]) -> str | None:
@@ -216,6 +274,20 @@ def _unreadable(story: str, wanted: Sequence[Wanted]) -> InputError | None:
         f"{redacted(str(one)) if one else 'a line'!r} is not a requirement",
         at=one.line.at if one else None,
         do="write it as NAME, NAME>=1.2,<2 or NAME[extra]",
+        story=story,
+    )
+
+
+def _by_url(text: str, story: str, wanted: Sequence[Wanted]) -> InputError | None:
+    """A wheel that wants another from a URL: whoever asks for the wheel may not know."""
+    match = re.search(rf"Package `({NAME})` was included as a URL dependency", text)
+    if match is None:
+        return None
+    url = re.search(rf"`({NAME} @ [^`]+)`", text)
+    return InputError(
+        f"{match[1]} is needed from a URL, and you have not said so",
+        at=_at(_requirers(match[1], text), wanted),
+        do=f"write it below pip: {redacted(url[1]) if url else match[1] + ' @ URL'}",
         story=story,
     )
 

@@ -15,10 +15,10 @@ from envforge.model.urls import redacted
 from envforge.resolvers._request import Wanted
 from envforge.resolvers._stubs import Stub
 
-__all__ = ["NAME", "Clash", "ClashError", "clash_in", "clashing_url", "names"]
+__all__ = ["DEPENDS", "NAME", "Clash", "ClashError", "clash_in", "clashing_url", "names"]
 
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_DEPENDS = re.compile(
+DEPENDS = re.compile(
     rf"({NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({NAME})(?:\[[^\]]*\])?((?:[<>=!~]=?|===)\S+)"
 )
 _NEEDS = re.compile(rf"({NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({NAME})")
@@ -85,7 +85,7 @@ def _clashes(
         stub = stubs.get(one.name)
         if stub is not None and not _contains(str(one.requirement.specifier), stub):
             yield _clash(stub, str(one.requirement.specifier), line=one.line), stub
-    for requirer, name, versions in _DEPENDS.findall(text):
+    for requirer, name, versions in DEPENDS.findall(text):
         stub = stubs.get(canonical_name(name))
         if stub is not None and not _contains(versions.rstrip(",."), stub):
             line, by = _way(requirer, text, wanted)
