@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 import platform as machine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.defaults import check_allowed, network, with_defaults
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
 from envforge.formats._pip_lines import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
-from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
+from envforge.model.platforms import Target, VirtualPackage, check_platform, overrides_of, platform_of
 from envforge.model.profile import intersected
-from envforge.model.spec import EnvironmentSpec
+from envforge.model.spec import CHANNEL_PRIORITIES, EnvironmentSpec
 from envforge.settings import load_settings
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from envforge.lock.options import LockOptions
+    from envforge.resolvers.conda import LesserVariant
+
+__all__ = ["command", "lock_options"]
 
 _FOUND = ("environment.yml", "environment.yaml")
 
@@ -33,7 +39,14 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The lockfile.  [default: conda-lock.yml]"
 )
-@click.option("-p", "--platform", "platforms", multiple=True, help="Lock for this platform; repeatable.")
+@click.option(
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Lock for this platform; repeatable.",
+)
 @click.option(
     "--profile",
     "profiles",
@@ -58,14 +71,26 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
-    "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
+    "-P",
+    "--upgrade-package",
+    "upgrade",
+    multiple=True,
+    metavar="PKG",
+    shell_complete=completing.packages,
+    help="Let the version of PKG go.",
 )
 @click.option(
     "--no-binary",
     "no_binary",
     multiple=True,
     metavar="PKG",
+    shell_complete=completing.packages,
     help="Build PKG from its sdist; runs its code here.",
+)
+@click.option(
+    "--channel-priority",
+    type=click.Choice(CHANNEL_PRIORITIES),
+    help="Whether later channels count for what an earlier one has.  [default: strict]",
 )
 @click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
 @click.option("--check", is_flag=True, help="Only say whether the lockfile still satisfies the SPEC.")
@@ -92,6 +117,7 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     path = _one_spec(specs + files)
     spec = environment_yml.read(read_text(path, limit=10_000_000), source=str(path))
+    spec = with_defaults(spec, load_settings())
     output = output or Path("conda-lock.yml")
     previous = _previous(output)
     if check:
@@ -116,9 +142,10 @@ def _lock(
     from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
-    _tell_targets(console, targets, previous)
+    _tell_targets(console, targets, previous, options)
+    lesser: dict[str, tuple[LesserVariant, ...]] = {}
     lockfile = lock(
         spec,
         targets,
@@ -127,12 +154,14 @@ def _lock(
         base=path.absolute().parent,
         sources=[Path(os.path.relpath(path, output.absolute().parent)).as_posix()],
         cache=cache_directory(),
-        fetcher=Fetcher(offline=options.offline),
+        fetcher=Fetcher(offline=options.offline, access=network()),
         reporter=console,
         place=output.absolute().parent,
+        lesser=lesser.__setitem__,
     )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
+    check_allowed((channel.url for channel in lockfile.channels), load_settings())
     text = conda_lock.write(lockfile)
     if not dry_run:
         write_atomically(output, text)
@@ -140,7 +169,15 @@ def _lock(
         for line in unmoved(options.upgrade, previous, lockfile):
             console.note(line)
     print_locked(
-        console, Locked(spec=spec, before=previous, after=lockfile, path=output, written=not dry_run)
+        console,
+        Locked(
+            spec=spec,
+            before=previous,
+            after=lockfile,
+            lesser=lesser,
+            path=output,
+            written=not dry_run,
+        ),
     )
     return 0
 
@@ -170,7 +207,8 @@ def _previous(output: Path) -> Lockfile | None:
     return conda_lock.read(read_text(output), source=str(output))
 
 
-def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
+def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
+    """What was given on the command line, and what the lockfile that is renewed says beside that."""
     from envforge.lock.options import LockOptions, settings_of
     from envforge.lock.upgrades import Upgrade
 
@@ -198,10 +236,16 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
             sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
             or _texts(kept.get("no-binary"))
         ),
+        channel_priority=given["channel_priority"] or _priority(kept.get("channel-priority")),
+        overrides=overrides_of(os.environ),
         exclude_newer=given["exclude_newer"]
         or (str(kept["exclude-newer"]) if "exclude-newer" in kept else None),
         offline=given["offline"],
     )
+
+
+def _priority(value: object) -> str:
+    return value if isinstance(value, str) and value in CHANNEL_PRIORITIES else "strict"
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -259,7 +303,7 @@ def _check(
 
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
-    options = _options(given, previous)
+    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
     unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
@@ -274,7 +318,15 @@ def _host() -> str:
     return platform_of(machine.system(), machine.machine())
 
 
-def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockfile | None) -> None:
+def _tell_targets(
+    console: Console, targets: tuple[Target, ...], previous: Lockfile | None, options: LockOptions
+) -> None:
+    profiles = {target.platform for target in options.targets}
+    for override in options.overrides:
+        if any(t.platform not in profiles and override.applied(t) == t for t in targets):
+            console.note(
+                f"{override.variable} is set: {override.package or f'no {override.name}'} is assumed"
+            )
     for target in targets:
         before = previous.target(target.platform) if previous is not None else None
         if before is not None and before != target:

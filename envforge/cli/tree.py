@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.choosing import one_platform
-from envforge.cli.completing import packages, platforms, sources
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.tables import cut, width
 from envforge.errors import AnswerNo
-from envforge.model.graph import Graph, Key, asked_for, graph_of
+from envforge.model.graph import Graph, Key, graph_of, tops
 from envforge.model.holding import Holding
 from envforge.tree import Branch, tree
 
@@ -25,7 +25,7 @@ _LEAST = 20
 
 
 @click.command("tree")
-@click.argument("package", metavar="[PKG]", required=False, shell_complete=packages)
+@click.argument("package", metavar="[PKG]", required=False, shell_complete=completing.packages)
 @click.option(
     "-l",
     "--lockfile",
@@ -33,7 +33,7 @@ _LEAST = 20
     default="conda-lock.yml",
     show_default=True,
     metavar="SOURCE",
-    shell_complete=sources,
+    shell_complete=completing.sources,
     help="Of this lockfile, mirror, bundle or prefix.",
 )
 @click.option(
@@ -41,7 +41,7 @@ _LEAST = 20
     "--platform",
     "named",
     multiple=True,
-    shell_complete=platforms,
+    shell_complete=completing.platforms,
     help="For this platform; repeatable.  [default: this machine's, or the first that is locked]",
 )
 @click.option("--reverse", is_flag=True, help="Who needs it, instead of what it needs.")
@@ -62,7 +62,7 @@ def command(
 
     Behind each package stands what the one above asks of it.  A package whose needs are drawn elsewhere has
     a (*), also where packages need each other.  What was asked for is read from the specification beside the
-    lockfile; without one, it is what no other package needs.
+    lockfile; what nobody asked for and no other package needs comes after that.
     """
     from envforge.list import holding
 
@@ -97,7 +97,7 @@ def _starts(held: Holding, graph: Graph, package: str | None, *, reverse: bool) 
             for key in sorted(graph.nodes, key=lambda key: key[1])
             if key[0] != "virtual" and _is_leaf(graph, key)
         ]
-    return [key for _, key in asked_for(graph, held.asked)]
+    return [key for _, key in tops(graph, held.asked)]
 
 
 def _is_leaf(graph: Graph, key: Key) -> bool:

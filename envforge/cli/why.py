@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.choosing import chosen_platforms
-from envforge.cli.completing import packages, platforms, sources
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.tables import cut, width
 from envforge.why import Presence, Reason, why
@@ -20,7 +20,7 @@ _NAMED = 3
 
 
 @click.command("why")
-@click.argument("package", metavar="PKG", shell_complete=packages)
+@click.argument("package", metavar="PKG", shell_complete=completing.packages)
 @click.option(
     "-l",
     "--lockfile",
@@ -28,7 +28,7 @@ _NAMED = 3
     default="conda-lock.yml",
     show_default=True,
     metavar="SOURCE",
-    shell_complete=sources,
+    shell_complete=completing.sources,
     help="In this lockfile, mirror, bundle or prefix.",
 )
 @click.option(
@@ -36,7 +36,7 @@ _NAMED = 3
     "--platform",
     "named",
     multiple=True,
-    shell_complete=platforms,
+    shell_complete=completing.platforms,
     help="On this platform; repeatable.  [default: all that are locked]",
 )
 @output_options
@@ -79,6 +79,7 @@ def _reason(reason: Reason) -> dict[str, object]:
     return {
         "asked": reason.asked.text,
         "at": reason.asked.at or None,
+        "written": reason.asked.written,
         "chain": [
             {
                 "name": need.needed[1],
@@ -111,7 +112,7 @@ def _joined(reasons: Sequence[Reason]) -> list[list[Reason]]:
     ways: dict[object, list[Reason]] = {}
     for reason in reasons:
         way = tuple(need.needed for need in reason.needs) or reason.asked
-        ways.setdefault(way, []).append(reason)
+        ways.setdefault((way, reason.asked.written or reason.asked.at), []).append(reason)
     return list(ways.values())
 
 
@@ -125,6 +126,7 @@ def _way(reasons: Sequence[Reason], most: int) -> str:
     if len(reasons) > 1:
         names = [reason.asked.name for reason in reasons]
         start = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        start += "" if asked.written else f" ({asked.at})"
     between = [need.needed[1] for need in needs[:-1]]
     end = [f"{needs[-1].needed[1]} {needs[-1].text}".rstrip()] if needs else []
     return " → ".join([start, *between, *end])

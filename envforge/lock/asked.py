@@ -13,9 +13,6 @@ from envforge.model.groups import Key, key_of
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec, Line
-from envforge.resolvers._direct import Kind, direct_of
-from envforge.resolvers._request import parse_requirement, wheel_name
-from envforge.resolvers._targets import marker_environment
 from envforge.resolvers.conda.request import parse_match_spec
 
 __all__ = ["Place", "asked_for", "by_group", "project_source"]
@@ -34,6 +31,8 @@ def project_source(line: Line, place: Place) -> str | None:
 
     A path is relative to the lockfile.
     """
+    from envforge.resolvers._direct import Kind, direct_of
+
     direct = direct_of(line)
     if direct is None or direct.kind is Kind.WHEEL:
         return None
@@ -71,6 +70,10 @@ def asked_for(
     lines = spec.pip_for(target.platform)
     if not lines:
         return tuple(found)
+    from envforge.resolvers._direct import Kind, direct_of
+    from envforge.resolvers._request import parse_requirement, wheel_name
+    from envforge.resolvers._targets import marker_environment
+
     versions = {key_of(row): row.version for row in rows}
     environment = marker_environment(target, versions.get(("conda", "python"), python or "3"))
     sources = {one.asked_as: one.name for one in built}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from envforge.lock.upgrades import Upgrade
 from envforge.model.lockfile import Lockfile, canonical_name
-from envforge.model.platforms import Target, VirtualPackage, default_target
+from envforge.model.platforms import Override, Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
@@ -24,6 +24,7 @@ class LockOptions:
     ``no_binary`` names projects that are built from their sdist, beside those of the specification;
     ``index_of`` and ``find_links`` come on top of the specification's, too.
     ``provides`` are the distributions that conda packages bring, where a setting says so.
+    ``overrides`` are what ``CONDA_OVERRIDE_…`` says of every target.
     ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
     """
 
@@ -32,6 +33,7 @@ class LockOptions:
     indexes: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
     assumed: tuple[VirtualPackage, ...] = ()
+    overrides: tuple[Override, ...] = ()
     upgrade_all: bool = False
     upgrade: tuple[Upgrade, ...] = ()
     no_binary: tuple[str, ...] = ()
@@ -40,6 +42,7 @@ class LockOptions:
     prerelease: bool = False
     python: str | None = None
     provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    channel_priority: str = "strict"
     exclude_newer: str | None = None
     offline: bool = False
 
@@ -65,7 +68,9 @@ def applied(spec: EnvironmentSpec, options: LockOptions) -> EnvironmentSpec:
 def targets_for(
     spec: EnvironmentSpec, options: LockOptions, previous: Lockfile | None, host: str
 ) -> tuple[Target, ...]:
-    """The targets to lock for: command line, profiles, the lock that is renewed, the specification, defaults.
+    """The targets to lock for, of what is said where the first that says it.
+
+    The command line, a profile, ``CONDA_OVERRIDE_…``, the lock that is renewed, the specification, defaults.
 
     :param host: this machine's platform, used where nothing else says one.
     """
@@ -74,11 +79,23 @@ def targets_for(
     platforms = platforms or (previous.platforms if previous else ()) or (host,)
     targets = []
     for platform in dict.fromkeys(platforms):
-        known = profiles.get(platform) or (previous.target(platform) if previous else None)
-        target = known or default_target(platform)
+        target = profiles.get(platform) or _without_profile(spec, options, previous, platform)
         wanted = tuple(package for package in options.assumed if target.may_offer(package))
         targets.append(target.with_packages(wanted))
     return tuple(targets)
+
+
+def _without_profile(
+    spec: EnvironmentSpec, options: LockOptions, previous: Lockfile | None, platform: str
+) -> Target:
+    target = previous.target(platform) if previous is not None else None
+    if target is None:
+        target = default_target(platform)
+        assumed = spec.assumed_for(platform)
+        target = target.with_packages(tuple(package for package in assumed if target.may_offer(package)))
+    for override in options.overrides:
+        target = override.applied(target)
+    return target
 
 
 def settings_of(lockfile: Lockfile) -> dict[str, object]:
@@ -105,6 +122,8 @@ def settings_text(options: LockOptions) -> str:
         settings["pre"] = True
     if options.python:
         settings["python"] = options.python
+    if options.channel_priority != "strict":
+        settings["channel-priority"] = options.channel_priority
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
     if options.no_binary:

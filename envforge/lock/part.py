@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError, UnsatisfiableError
 from envforge.lock.asked import Place, asked_for, by_group
+from envforge.lock.half import Half
 from envforge.lock.options import LockOptions
-from envforge.lock.pypi_half import Half, PypiHalf
 from envforge.model.built import BuiltWheel, built_wheels
 from envforge.model.groups import MAIN, groups_of, in_groups, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
@@ -25,8 +26,11 @@ from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
-from envforge.resolvers.building import Builder, Uv
-from envforge.resolvers.pypi import Places
+from envforge.resolvers._places import Places
+
+if TYPE_CHECKING:
+    from envforge.lock.pypi_half import PypiHalf
+    from envforge.resolvers.building import Builder
 
 __all__ = ["Job", "Part"]
 
@@ -42,6 +46,7 @@ class Part:
     runtime: tuple[LockedPackage, ...]
     built: tuple[BuiltWheel, ...] = ()
     custom: Mapping[str, str] = field(default_factory=dict)
+    lesser: tuple[conda.LesserVariant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,15 +61,24 @@ class Job:
     reporter: Reporter
     base: Path
     place: Path
+    compare: bool = False
+    """Whether to look for packages that would be others if more were assumed."""
 
     @cached_property
     def solver(self) -> conda.Solver:
         """One for all targets: what they share is loaded once."""
-        return conda.Solver(cache=self.cache, offline=self.options.offline)
+        return conda.Solver(
+            cache=self.cache,
+            offline=self.options.offline,
+            fetcher=self.fetcher,
+            channels=self.channels,
+        )
 
     @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
+        from envforge.resolvers.building import Builder, Uv
+
         uv = Uv(
             cache=(self.cache / "uv").absolute(),
             indexes=self.places.for_builds(),
@@ -77,6 +91,8 @@ class Job:
     @cached_property
     def pypi_half(self) -> PypiHalf:
         """The other half, the same for all targets."""
+        from envforge.lock.pypi_half import PypiHalf
+
         return PypiHalf(
             spec=self.spec,
             places=self.places,
@@ -94,15 +110,20 @@ class Job:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
         specs = self.spec.conda_for(target.platform)
-        records = self._solve(specs, target, kept, self._upgraded("conda")) if specs else ()
-        with ThreadPoolExecutor(4) as pool:
-            rows = tuple(pool.map(lambda record: self._row(record, target), records))
+        request = self._request(specs, target, kept, self._upgraded("conda"))
+        records = self._solved(request) if specs else ()
+        rows = self._rows(records, target)
         runtime = self._runtime(target, records, rows)
         kept = self._kept(target.platform, "pip")
-        found = self.pypi_half.resolve(
-            target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
-        )
-        return self._part(target, rows + found.rows, found, runtime)
+        found = Half()
+        if self.spec.pip_for(target.platform):
+            found = self.pypi_half.resolve(
+                target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
+            )
+        part = self._part(target, rows + found.rows, found, runtime)
+        if self.compare and records:
+            part = replace(part, lesser=self.solver.lesser_variants(request, records))
+        return part
 
     def _part(
         self,
@@ -143,14 +164,27 @@ class Job:
         preferred: tuple[LockedPackage, ...],
         constraints: tuple[Line, ...] = (),
     ) -> tuple[conda.CondaRecord, ...]:
-        request = conda.CondaRequest(
+        return self._solved(self._request(specs, target, preferred, constraints))
+
+    def _request(
+        self,
+        specs: tuple[Line, ...],
+        target: Target,
+        preferred: tuple[LockedPackage, ...],
+        constraints: tuple[Line, ...],
+    ) -> conda.CondaRequest:
+        return conda.CondaRequest(
             channels=self.channels,
             specs=specs,
             target=target,
             preferred=preferred,
+            before=self.previous.target(target.platform) if self.previous is not None else None,
             constraints=constraints,
+            channel_priority=self.options.channel_priority,
             exclude_newer=self.options.exclude_newer,
         )
+
+    def _solved(self, request: conda.CondaRequest) -> tuple[conda.CondaRecord, ...]:
         try:
             return self.solver.solve(request)
         except UnsatisfiableError as error:
@@ -158,7 +192,7 @@ class Job:
                 raise
             self.solver.solve(replace(request, constraints=()))  # what cannot be had at all says so itself
             raise UnsatisfiableError(
-                f"nothing satisfies the specification for {target.platform} with "
+                f"nothing satisfies the specification for {request.target.platform} with "
                 + " and ".join(line.text for line in request.constraints),
                 at=", ".join(line.at for line in request.constraints),
                 do=f"envforge lock {' '.join(f'-P {one.name}' for one in self.options.upgrade)}",
@@ -188,7 +222,7 @@ class Job:
                 f"no runtime for {platform}: its Python is not a CPython with the stable ABI"
             )
             return ()
-        return tuple(self._row(record, target) for record in needed)
+        return self._rows(needed, target)
 
     def _upgraded(self, manager: str) -> tuple[Line, ...]:
         """The versions that ``-P`` names of what is locked as a package of ``manager``."""
@@ -229,6 +263,12 @@ class Job:
             if row.manager == manager and not self.options.lets_go(row.name):
                 rows.setdefault(row.name, row)
         return tuple(rows.values())
+
+    def _rows(self, records: Sequence[conda.CondaRecord], target: Target) -> tuple[LockedPackage, ...]:
+        if all(record.sha256 and record.md5 for record in records):
+            return tuple(self._row(record, target) for record in records)
+        with ThreadPoolExecutor(4) as pool:  # some have to be downloaded
+            return tuple(pool.map(lambda record: self._row(record, target), records))
 
     def _row(self, record: conda.CondaRecord, target: Target) -> LockedPackage:
         sha256, md5 = record.sha256, record.md5

@@ -12,12 +12,13 @@ from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError
 from envforge.lock.clashes import explain
+from envforge.lock.half import Half
 from envforge.lock.options import LockOptions
 from envforge.lock.remedies import Circumstances, remedy, remedy_unknown
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
-from envforge.model.python import assumed_python, python_key
+from envforge.model.python import assumed_python
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.reporting import Reporter
 from envforge.resolvers import conda, pypi
@@ -30,30 +31,10 @@ from envforge.resolvers.provided import met_by_conda, metadata_of_provided, prov
 from envforge.resolvers.torch import backend_of, with_torch
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
 
-__all__ = ["Half", "PypiHalf", "Solve"]
+__all__ = ["PypiHalf", "Solve"]
 
 Solve = Callable[[tuple[Line, ...], Target, tuple[LockedPackage, ...]], tuple[conda.CondaRecord, ...]]
 """Solves conda dependencies for a target, with rows whose versions are kept where they fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Half:
-    """What came out: rows, what conda met of what they need, and the wheels that were built.
-
-    ``python`` is the version that was said, where no conda package brings one; ``torch`` the one of PyTorch's
-    indexes that torch was taken from.
-    """
-
-    rows: tuple[LockedPackage, ...] = ()
-    met: str = ""
-    built: tuple[BuiltWheel, ...] = ()
-    python: str | None = None
-    torch: str | None = None
-
-    def custom(self, platform: str) -> dict[str, str]:
-        """What the lockfile is to say beside the rows."""
-        said = {python_key(platform): self.python, f"envforge.torch.{platform}": self.torch}
-        return {key: value for key, value in said.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)

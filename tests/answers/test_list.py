@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envforge.edges.environments import read_environment
 from envforge.errors import EnvforgeError
@@ -125,7 +128,7 @@ def test_what_cannot_be_asked(ask: Ask, tmp_path: Path, words: list[str], why: s
 def test_a_foreign_environment_is_what_was_locked(ask: Ask, journey: Journey, foreign: Path) -> None:
     assert "no difference" in ask("diff", journey.lockfile, foreign).out
     tops = ask("tree", "-l", foreign, "--depth", "0").out.splitlines()[1:]
-    assert [line.split()[1] for line in tops] == ["greet"]
+    assert [line.split()[1] for line in tops] == ["greet", "greet-client"]
     assert "  greet >=1 → greet-core" in ask("why", "greet-core", "-l", foreign).out
 
 
@@ -154,6 +157,74 @@ def test_records_that_cannot_be_used_are_left_out_and_said(
     held = read_environment(tmp_path / "E", reporter=reporter)
     assert len(held.lockfile.packages) >= len(list((foreign / "conda-meta").glob("*.json"))) - 1
     assert "1 records cannot be used, and are left out" in reporter.notes[0]
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.just("1.0")
+JSON = st.recursive(
+    LEAVES | st.sampled_from(["a" * 64, "b" * 32]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just("paths"), inner),
+    max_leaves=5,
+)
+KEYS = ["name", "version", "build", "url", "channel", "subdir", "sha256", "md5", "depends", "files"] + [
+    "paths_data",
+    "requested_spec",
+    "requested_specs",
+]
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
+def test_any_record(record: dict[str, object]) -> None:
+    """Whatever stands in a record of conda's: it is used or left out, and nothing else happens."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "conda-meta").mkdir()
+        usual = {"name": "a", "version": "1", "build": "0", "subdir": "linux-64", "md5": "c" * 32}
+        usual |= {"url": "https://example.org/c/linux-64/a-1-0.conda"}
+        (Path(folder) / "conda-meta" / "a-1-0.json").write_text(json.dumps(usual | record))
+        reporter = Recorder()
+        held = read_environment(Path(folder), reporter=reporter)
+        assert len(held.lockfile.packages) + len(reporter.notes) == 1
+
+
+def test_metadata_that_cannot_be_used(tmp_path: Path) -> None:
+    """What would be waited for for ever, what is larger than a disk, and what names what it likes."""
+    site_packages = tmp_path / "lib" / "python3.12" / "site-packages"
+    texts = {
+        "good": "Name: good\nVersion: 1\nRequires-Dist: x; extra == 'y'\n",
+        "evil": "Name: ../x\nVersion: 1\n",
+        "bare": "",
+    }
+    for name, text in texts.items():
+        folder = site_packages / f"{name}-1.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(text)
+    for name in ("pipe", "huge"):
+        (site_packages / f"{name}-1.dist-info").mkdir()
+    os.mkfifo(site_packages / "pipe-1.dist-info" / "METADATA")
+    with (site_packages / "huge-1.dist-info" / "METADATA").open("wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / "pyvenv.cfg").touch()
+    reporter = Recorder()
+    held = read_environment(tmp_path, reporter=reporter)
+    assert [(row.name, dict(row.dependencies)) for row in held.lockfile.packages] == [("good", {})]
+    assert "4 records cannot be used" in reporter.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "the file is empty"),
+        (b"\0\xff" * 1000, "not text"),
+        (b"version: 2\n", "version 2"),
+        (None, "larger than 100 MB"),
+    ],
+)
+def test_files_of_another_kind(ask: Ask, tmp_path: Path, content: bytes | None, why: str) -> None:
+    with (tmp_path / "conda-lock.yml").open("wb") as file:
+        file.write(content or b"")
+        if content is None:
+            file.truncate(500_000_000)
+    for words in (["list"], ["tree"], ["why", "a"], ["diff", "conda-lock.yml"]):
+        ask(*words, status=2).assert_error(2, why)
 
 
 # -- below a directory ---------------------------------------------------------------------------------

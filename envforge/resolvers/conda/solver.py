@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from envforge.model.access import Access
+from envforge.edges.fetch import Fetcher
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
-from envforge.resolvers.client import conda_client
+from envforge.resolvers.client import BroughtChannels, conda_client
 from envforge.resolvers.conda.channel_errors import channel_error
 from envforge.resolvers.conda.preferred import preferred_records
 from envforge.resolvers.conda.request import CondaRecord, CondaRequest, cutoff, parse_match_spec
@@ -38,7 +39,9 @@ class Solver:
 
     :param cache: where repodata is cached.
     :param offline: use the cached repodata only.
-    :param access: what a site has elsewhere, and what hosts want to be shown, for ``channels`` (URLs).
+    :param fetcher: knows what a site has elsewhere and what hosts want to be shown, and brings what
+        py-rattler's own client cannot.
+    :param channels: the URLs that requests will name.
     """
 
     def __init__(
@@ -46,13 +49,14 @@ class Solver:
         *,
         cache: Path,
         offline: bool = False,
-        access: Access | None = None,
+        fetcher: Fetcher | None = None,
         channels: Sequence[str] = (),
     ) -> None:
         self._cache = cache
         self._offline = offline
-        self._access = access or Access()
+        self._fetcher = fetcher or Fetcher(offline=offline)
         self._channels = tuple(channels)
+        self._brought = BroughtChannels(cache / "channels", self._fetcher)
 
     @cached_property
     def gateway(self) -> Gateway:
@@ -63,7 +67,7 @@ class Solver:
         return Gateway(
             cache_dir=self._cache / "repodata",
             default_config=SourceConfig(cache_action=action),
-            client=conda_client(self._access, self._channels),
+            client=conda_client(self._fetcher.access, self._channels),
         )
 
     def solve(self, request: CondaRequest) -> tuple[CondaRecord, ...]:
@@ -74,7 +78,8 @@ class Solver:
         :raises CouldNotError: if a channel cannot be read.
         """
         records = self.ask(request, _solved)
-        return tuple(sorted(map(_record, records), key=lambda record: record.name))
+        found = (_record(record, self._brought.origin(str(record.url))) for record in records)
+        return tuple(sorted(found, key=lambda record: record.name))
 
     def lesser_variants(
         self, request: CondaRequest, records: Sequence[CondaRecord]
@@ -88,7 +93,8 @@ class Solver:
         """The answer to ``question`` about ``request``; errors as :meth:`solve` has them."""
         from rattler.exceptions import GatewayError
 
-        asked = Asked(self.gateway, request)
+        platform = request.target.platform
+        asked = Asked(self.gateway, request, [self._brought.place(url, platform) for url in request.channels])
 
         async def answer() -> T:
             return await question(asked)
@@ -102,8 +108,15 @@ class Solver:
 async def _solved(asked: Asked) -> list[RepoDataRecord]:
     from rattler.exceptions import SolverError
 
+    kept = await asked.preferred()
+    before = asked.request.before
+    if kept and before is not None and before != asked.request.target:
+        from envforge.resolvers.conda.variants import solve_offering
+
+        with suppress(SolverError):  # the versions do not fit any more
+            return await solve_offering(asked, asked.request.target, kept, before)
     try:
-        return await asked.solve(asked.specs, preferred=await asked.preferred())
+        return await asked.solve(asked.specs, preferred=kept)
     except SolverError as error:
         # Explaining is a search of its own, which only those pay for whom nothing was found.
         from envforge.resolvers.conda.explain import explained
@@ -114,13 +127,14 @@ async def _solved(asked: Asked) -> list[RepoDataRecord]:
 class Asked:
     """One request, and what the engine can be asked about it.  Raises what py-rattler raises."""
 
-    def __init__(self, gateway: Gateway, request: CondaRequest) -> None:
+    def __init__(self, gateway: Gateway, request: CondaRequest, channels: Sequence[str]) -> None:
+        """``channels`` are the URLs at which the engine finds those of the request."""
         from rattler import Channel
 
         self.request = request
         self.specs = [self.parse(line) for line in request.specs]
         self._gateway = gateway
-        self._channels = [Channel(url) for url in request.channels]
+        self._channels = [Channel(url) for url in channels]
         self.cutoff = cutoff(request.exclude_newer)
 
     def parse(self, line: Line) -> MatchSpec:
@@ -133,10 +147,14 @@ class Asked:
         *,
         target: Target | None = None,
         preferred: Sequence[RepoDataRecord] = (),
+        versions: Mapping[str, str] | None = None,
         seconds: float | None = None,
     ) -> list[RepoDataRecord]:
-        """The records that satisfy ``specs`` on the request's target, or on another one."""
-        from rattler import ChannelPriority
+        """The records that satisfy ``specs`` on the request's target, or on another one.
+
+        :param versions: what packages must have, by name, if they are needed.
+        """
+        from rattler import ChannelPriority, MatchSpec
         from rattler import solve as rattler_solve
 
         target = target or self.request.target
@@ -146,7 +164,10 @@ class Asked:
             gateway=self._gateway,
             platforms=[target.platform, "noarch"],  # type: ignore[list-item]
             locked_packages=preferred,
-            constraints=[self.parse(line) for line in self.request.constraints],
+            constraints=[
+                *(self.parse(line) for line in self.request.constraints),
+                *(MatchSpec(f"{name} =={version}") for name, version in (versions or {}).items()),
+            ],
             virtual_packages=_virtual_packages(target),
             channel_priority=getattr(ChannelPriority, self.request.channel_priority.title()),
             exclude_newer=self.cutoff,
@@ -160,6 +181,7 @@ class Asked:
     ) -> list[list[RepoDataRecord]]:
         """All records of packages, in the channels' order.
 
+        :param names: of packages, or MatchSpecs, of which those count that match.
         :param recursive: also those of everything that they depend on.
         """
         from rattler import MatchSpec
@@ -167,7 +189,7 @@ class Asked:
         return await self._gateway.query(
             self._channels,
             [platform or self.request.target.platform, "noarch"],  # type: ignore[list-item]
-            [MatchSpec(name) for name in dict.fromkeys(names)],
+            [MatchSpec(name, strict=False) for name in dict.fromkeys(names)],
             recursive=recursive,
             channel_relations="disabled",
         )
@@ -198,7 +220,7 @@ def _virtual_packages(target: Target) -> list[Any]:
     ]
 
 
-def _record(record: RepoDataRecord) -> CondaRecord:
+def _record(record: RepoDataRecord, url: str) -> CondaRecord:
     raw = json.loads(record.to_json())
     depends = tuple(raw.get("depends") or ())
     names = {text.split(" ")[0] for text in depends}
@@ -206,7 +228,7 @@ def _record(record: RepoDataRecord) -> CondaRecord:
         name=record.name.normalized,
         version=str(record.version),
         build=str(record.build),
-        url=str(record.url),
+        url=url,
         sha256=record.sha256.hex() if record.sha256 else None,
         md5=record.md5.hex() if record.md5 else None,
         size=record.size,
