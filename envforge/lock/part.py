@@ -95,6 +95,7 @@ class Job:
 
         return PypiHalf(
             spec=self.spec,
+            channels=self.channels,
             places=self.places,
             options=self.options,
             cache=self.cache,

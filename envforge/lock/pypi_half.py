@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from envforge.edges.cache import remembered
@@ -27,7 +28,13 @@ from envforge.resolvers.building import Builder
 from envforge.resolvers.clash import ClashError
 from envforge.resolvers.missing import NoWheelError, UnknownProjectError
 from envforge.resolvers.nearest import listed_files, nearest
-from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
+from envforge.resolvers.provided import (
+    Channels,
+    Distribution,
+    met_by_conda,
+    metadata_of_provided,
+    provided_by,
+)
 from envforge.resolvers.torch import backend_of, with_torch
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
 
@@ -46,6 +53,7 @@ class PypiHalf:
     """
 
     spec: EnvironmentSpec
+    channels: tuple[str, ...]
     places: pypi.Places
     options: LockOptions
     cache: Path
@@ -84,31 +92,18 @@ class PypiHalf:
             records,
             cache=self.cache,
             reporter=self.reporter,
+            channels=self._channels,
             offline=self.options.offline,
             said=self.options.provides,
         )
-        by_name = {distribution.name: distribution for distribution in provided}
-
-        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
-            return replace(one, metadata=metadata_of_provided(by_name[one.name]))
-
-        request = pypi.PypiRequest(
-            requirements=lines,
-            target=target,
-            python_version=assumed_python(python),
-            provided=tuple(
-                pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
-                for d in by_name.values()
-            ),
-            constraints=(*self.spec.constraints_for(target.platform), *limits),
-            places=self.places,
-            exclude_newer=self.options.exclude_newer,
-            preferred=tuple((row.name, row.version) for row in kept),
-            prerelease=self.spec.prerelease,
-            no_binary=self.spec.no_binary,
+        request = self._request(target, assumed_python(python), provided)
+        request = replace(
+            request,
+            constraints=(*request.constraints, *limits),
+            preferred=tuple({row.name: row.version for row in reversed(kept)}.items()),
         )
         try:
-            found = resolve_with_builds(request, self._ports(target, complete), known)
+            found = resolve_with_builds(request, self._ports(target, provided), known)
         except ClashError as error:
             lines = self.spec.conda_for(target.platform)
             explain(error, records, lines, lambda line: self.solve((*lines, line), target, ()))
@@ -122,6 +117,26 @@ class PypiHalf:
             built=found.built,
             python=None if own else python,
             torch=self._said_torch(target, found.rows),
+        )
+
+    @cached_property
+    def _channels(self) -> Channels:
+        return Channels(urls=self.channels, access=self.fetcher.access)
+
+    def _request(self, target: Target, python: str, provided: Sequence[Distribution]) -> pypi.PypiRequest:
+        return pypi.PypiRequest(
+            requirements=self.spec.pip_for(target.platform),
+            target=target,
+            python_version=python,
+            provided=tuple(
+                pypi.ProvidedDistribution(name=one.name, version=one.version, conda_name=one.conda.name)
+                for one in {one.name: one for one in provided}.values()
+            ),
+            constraints=self.spec.constraints_for(target.platform),
+            places=self.places,
+            exclude_newer=self.options.exclude_newer,
+            prerelease=self.spec.prerelease,
+            no_binary=self.spec.no_binary,
         )
 
     def _said_python(self, records: Sequence[conda.CondaRecord], at: str) -> str:
@@ -154,9 +169,12 @@ class PypiHalf:
                 do=f"write python={said} among the conda dependencies",
             )
 
-    def _ports(
-        self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
-    ) -> Ports:
+    def _ports(self, target: Target, provided: Sequence[Distribution]) -> Ports:
+        by_name = {distribution.name: distribution for distribution in provided}
+
+        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
+            return replace(one, metadata=metadata_of_provided(by_name[one.name], self._channels))
+
         cache, offline = self.cache / "uv", self.options.offline
         ports = pypi.PypiPorts(
             metadata_of=self._metadata,

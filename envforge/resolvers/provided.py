@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -17,16 +18,19 @@ from typing import TYPE_CHECKING
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import local_path
 from envforge.errors import CouldNotError
+from envforge.model.access import Access
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.spec import Line
 from envforge.reporting import Reporter
 from envforge.resolvers._request import requirement_name
+from envforge.resolvers.client import conda_client
 from envforge.resolvers.conda import CondaRecord
 
 if TYPE_CHECKING:
+    from rattler import Client
     from rattler.package_streaming import PackageArchive
 
-__all__ = ["Distribution", "met_by_conda", "metadata_of_provided", "provided_by"]
+__all__ = ["Channels", "Distribution", "met_by_conda", "metadata_of_provided", "provided_by"]
 
 _INFO = re.compile(
     r"(?:lib/python\d\.\d+t?/|Lib/)?site-packages/"
@@ -53,6 +57,23 @@ PyPI has four editions.  Version numbers are the same in both places."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Channels:
+    """Channels by URL, and how they are reached."""
+
+    urls: tuple[str, ...]
+    access: Access
+
+    @cached_property
+    def client(self) -> Client:
+        """py-rattler's, made once."""
+        return conda_client(self.access, self.urls)
+
+    def local(self, url: str) -> Path | None:
+        """Where the file at ``url`` lies on this machine, if it or a mirror of it is a directory."""
+        return next((path for place in self.access.places(url) if (path := local_path(place))), None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Distribution:
     """A Python distribution inside a conda package; ``path`` is its METADATA there, if there is one.
 
@@ -71,6 +92,7 @@ def provided_by(
     *,
     cache: Path,
     reporter: Reporter,
+    channels: Channels,
     offline: bool = False,
     said: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[Distribution, ...]:
@@ -81,11 +103,12 @@ def provided_by(
     taken to provide its own name, which is said.
 
     :param cache: where the answers are kept.
+    :param channels: how their channels are reached.
     :param said: the distributions of conda packages, by name; none where a package is to provide nothing.
     :raises CouldNotError: if a channel cannot be read.
     """
     wanted = [record for record in records if record.python_package and record.name not in said]
-    found = asyncio.run(_all(wanted, cache / "provided", offline=offline))
+    found = asyncio.run(_all(wanted, cache / "provided", channels, offline=offline))
     told = {(one.conda.name, one.name) for one in found}
     for record in records:
         for name in map(canonical_name, said.get(record.name, KNOWN.get(record.name, ()))):
@@ -102,20 +125,22 @@ def provided_by(
     return tuple(found)
 
 
-async def _all(records: Sequence[CondaRecord], cache: Path, *, offline: bool) -> list[Distribution]:
+async def _all(
+    records: Sequence[CondaRecord], cache: Path, channels: Channels, *, offline: bool
+) -> list[Distribution]:
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(record: CondaRecord) -> list[Distribution]:
         async with gate:
-            return await _of(record, cache, offline=offline)
+            return await _of(record, cache, channels, offline=offline)
 
     return [found for part in await asyncio.gather(*map(one, records)) for found in part]
 
 
-async def _of(record: CondaRecord, cache: Path, *, offline: bool) -> list[Distribution]:
+async def _of(record: CondaRecord, cache: Path, channels: Channels, *, offline: bool) -> list[Distribution]:
     try:
         text = await asyncio.to_thread(
-            remembered, cache, record.sha256, lambda: _listed(record, offline=offline)
+            remembered, cache, record.sha256, lambda: _listed(record, channels, offline=offline)
         )
     except FileNotFoundError:
         name = canonical_name(record.name)
@@ -123,11 +148,11 @@ async def _of(record: CondaRecord, cache: Path, *, offline: bool) -> list[Distri
     return _distributions(record, text.splitlines())
 
 
-def _listed(record: CondaRecord, *, offline: bool) -> str:
+def _listed(record: CondaRecord, channels: Channels, *, offline: bool) -> str:
     """The paths of the distributions' metadata in a package, a line each."""
-    if offline and local_path(record.url) is None:
+    if offline and channels.local(record.url) is None:
         raise FileNotFoundError(record.url)
-    return "\n".join(sorted(path for path in asyncio.run(_paths(record)) if _INFO.fullmatch(path)))
+    return "\n".join(sorted(path for path in asyncio.run(_paths(record, channels)) if _INFO.fullmatch(path)))
 
 
 def _distributions(record: CondaRecord, paths: Iterable[str]) -> list[Distribution]:
@@ -146,20 +171,19 @@ def _distributions(record: CondaRecord, paths: Iterable[str]) -> list[Distributi
     return found
 
 
-async def _paths(record: CondaRecord) -> list[str]:
-    archive = await _open(record)
+async def _paths(record: CondaRecord, channels: Channels) -> list[str]:
+    archive = await _open(record, channels)
     return [str(entry.relative_path) for entry in (await archive.paths_json()).paths]
 
 
-async def _open(record: CondaRecord) -> PackageArchive:
-    from rattler import Client
+async def _open(record: CondaRecord, channels: Channels) -> PackageArchive:
     from rattler.package_streaming import PackageArchive
 
-    local = local_path(record.url)
+    local = channels.local(record.url)
     try:
         if local is not None:
             return await PackageArchive.from_path(local)
-        return await PackageArchive.from_url(Client.default_client(), record.url)
+        return await PackageArchive.from_url(channels.client, record.url)
     except FileNotFoundError:
         raise
     except Exception as error:
@@ -173,13 +197,13 @@ async def _open(record: CondaRecord) -> PackageArchive:
         ) from error
 
 
-def metadata_of_provided(distribution: Distribution) -> str | None:
+def metadata_of_provided(distribution: Distribution, channels: Channels) -> str | None:
     """The METADATA of a distribution inside its conda package, or ``None`` where it cannot be had."""
     if distribution.path is None or not distribution.path.endswith(("METADATA", "PKG-INFO")):
         return None
 
     async def read() -> bytes | None:
-        archive = await _open(distribution.conda)
+        archive = await _open(distribution.conda, channels)
         return await archive.read_file(str(distribution.path))
 
     content = asyncio.run(read())
