@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 import envforge
 from envforge.errors import CouldNotError, EnvforgeError, InputError
@@ -35,14 +36,19 @@ COMMANDS = {
     "store": "Look after the store that environments are made of.",
     "keygen": "Make a key to sign bundles with.",
     "sbom": "List what is inside, with licences: CycloneDX.",
-    "list": "List the packages of a lockfile, mirror, bundle or prefix.",
+    "list": "List the packages of a lockfile, mirror, bundle or prefix, or the prefixes below a directory.",
+    "diff": "Say in what two lockfiles, prefixes or git revisions differ.",
+    "tree": "Draw what needs what, across conda and PyPI.",
+    "why": "Say why a package is there.",
+    "completion": "Print what makes bash, zsh or fish complete envforge's words.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
+    "config": "Say what is set, and where it was said.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli", "uv", "yaml"))
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "uv", "yaml"))
 """What a bundle's runtime does not bring."""
 
 
@@ -56,6 +62,14 @@ class _LazyGroup(click.Group):
         command = importlib.import_module(f"envforge.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Subcommands by the table: importing each for its help would take too long at the press of a key."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

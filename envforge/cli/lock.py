@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import platform as machine
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
 from envforge.formats._pip_lines import check_project_name
 from envforge.model.lockfile import Lockfile
-from envforge.model.platforms import Target, VirtualPackage, check_platform
+from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
 from envforge.model.profile import intersected, parse_profile
 from envforge.model.spec import EnvironmentSpec
-from envforge.node.install import host_platform
 
 __all__ = ["command"]
 
@@ -106,7 +105,7 @@ def _lock(
     from envforge.settings import cache_directory
 
     options = _options(given, previous)
-    targets = targets_for(spec, options, previous, host_platform())
+    targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous)
     lockfile = lock(
         spec,
@@ -156,7 +155,7 @@ def _previous(output: Path) -> Lockfile | None:
 
 
 def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
-    from envforge.lock.options import LockOptions, settings_of
+    from envforge.lock.options import LockOptions, Upgrade, settings_of
 
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
@@ -172,7 +171,7 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
         indexes=given["indexes"] or _texts(kept.get("indexes")),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
-        upgrade=given["upgrade"],
+        upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
         no_binary=tuple(
             sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
             or _texts(kept.get("no-binary"))
@@ -212,16 +211,18 @@ def _check(
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
     options = _options(given, previous)
-    spec = replace(spec, channels=options.channels or spec.channels)
-    targets = targets_for(spec, options, previous, host_platform())
-    spec = replace(spec, no_binary=(*spec.no_binary, *options.no_binary))
+    targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
-    unmet = first_unmet(spec, previous, targets, base, place)
+    unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
     if unmet is not None:
         raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {path}")
     document = {"satisfied": True, "lockfile": str(output), "digest": previous.digest()}
     print_result(console, [f"{output} satisfies {path}"], document)
     return 0
+
+
+def _host() -> str:
+    return platform_of(machine.system(), machine.machine())
 
 
 def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockfile | None) -> None:

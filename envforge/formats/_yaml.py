@@ -83,10 +83,13 @@ def compose(text: str, *, source: str, limit: int) -> yaml.Node:
 def _check_depth(text: str, source: str) -> None:
     """Refuse a file whose nesting would overflow the stack of the C code that composes it.
 
-    A level takes a bracket or a column, so that a file with few of both needs no second look.
+    A level takes an open bracket, or a column before the line's first word, so that a file with few of both
+    needs no second look.
     """
-    brackets = text.count("[") + text.count("{")
-    if brackets < _HARMLESS and max(map(len, LINE_BREAK.split(text))) < _HARMLESS:
+    brackets = text.count("[") + text.count("{") - text.count("[]") - text.count("{}")
+    # What splits lines here and not in YAML is refused there.
+    long = (line for line in text.splitlines() if len(line) >= _HARMLESS)
+    if brackets < _HARMLESS and all(len(line) - len(line.lstrip(" \t-?:")) < _HARMLESS for line in long):
         return
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):

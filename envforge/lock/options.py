@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
-from envforge.model.lockfile import Lockfile
+from envforge.errors import InputError
+from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
-__all__ = ["LockOptions", "settings_of", "settings_text", "targets_for"]
+__all__ = ["LockOptions", "Upgrade", "settings_of", "settings_text", "targets_for"]
+
+_UPGRADE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)((?:[=<>!~][^\[\];@]*[^\[\];@=<>!~])?)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """A package whose locked version is let go, and the versions that it may have then, empty for any.
+
+    ``versions`` is the rest of a MatchSpec, or a specifier: ``=2.1``, ``>=2,<3``.
+    """
+
+    name: str
+    versions: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Upgrade:
+        """Read ``numpy``, ``numpy=2.1`` or ``numpy>=2,<3``.
+
+        :raises InputError: if it is none of that form.
+        """
+        match = _UPGRADE.fullmatch(re.sub(r"\s+", "", text))
+        if match is None:
+            raise InputError(
+                f"{text!r} names no package", at="-P", do="write it as numpy, numpy=2.1 or 'numpy>=2,<3'"
+            )
+        return cls(name=match[1], versions=match[2])
+
+    def __str__(self) -> str:
+        return self.name + self.versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +49,7 @@ class LockOptions:
     """What the command line may say beside the specification.
 
     ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
-    ``upgrade`` names the packages whose locked version is let go, ``upgrade_all`` all of them.
+    ``upgrade`` are the packages whose locked version is let go, ``upgrade_all`` lets go of all.
     ``no_binary`` names projects that are built from their sdist, beside those of the specification.
     """
 
@@ -28,10 +59,15 @@ class LockOptions:
     targets: tuple[Target, ...] = ()
     assumed: tuple[VirtualPackage, ...] = ()
     upgrade_all: bool = False
-    upgrade: tuple[str, ...] = ()
+    upgrade: tuple[Upgrade, ...] = ()
     no_binary: tuple[str, ...] = ()
     exclude_newer: str | None = None
     offline: bool = False
+
+    def lets_go(self, name: str) -> bool:
+        """Whether the locked version of ``name`` is not to be kept."""
+        wanted = {canonical_name(upgrade.name) for upgrade in self.upgrade}
+        return self.upgrade_all or canonical_name(name) in wanted
 
 
 def targets_for(

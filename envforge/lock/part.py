@@ -14,8 +14,10 @@ from pathlib import Path
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError, UnsatisfiableError
+from envforge.lock.asked import Place, asked_for, by_group
 from envforge.lock.options import LockOptions
 from envforge.model.built import BuiltWheel, built_wheels
+from envforge.model.groups import MAIN, groups_of, in_groups, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
@@ -37,6 +39,7 @@ _RUNTIME_PYTHON = r"python[version='>=3.10',build='^(?!.*(pypy|graalpy|cp\d+t(_|
 class Part:
     rows: tuple[LockedPackage, ...]
     provided: str
+    by_extra: str
     runtime: tuple[LockedPackage, ...]
     built: tuple[BuiltWheel, ...] = ()
 
@@ -65,11 +68,6 @@ class Job:
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
-    @property
-    def group(self) -> str:
-        """The specification's group (``category:``): a file has one."""
-        return next((line.group for line in self.spec.conda + self.spec.pip), "main")
-
     def lock_platform(self, target: Target) -> Part:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
@@ -78,10 +76,34 @@ class Job:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
         if not self.spec.pip_for(target.platform):
-            return Part(rows=rows, provided="", runtime=runtime)
+            return self._part(target, rows, "", runtime, ())
         found, provided = self._resolve_pip(target, records)
         met = met_by_conda(found.requirements, found.rows, provided)
-        return Part(rows=rows + found.rows, provided=met, runtime=runtime, built=found.built)
+        return self._part(target, rows + found.rows, met, runtime, found.built)
+
+    def _part(
+        self,
+        target: Target,
+        rows: tuple[LockedPackage, ...],
+        provided: str,
+        runtime: tuple[LockedPackage, ...],
+        built: tuple[BuiltWheel, ...],
+    ) -> Part:
+        """The rows in their groups."""
+        met = provided_by_conda(provided)
+        place = Place(base=self.base, lockfile=self.place)
+        asked = asked_for(self.spec, target, rows, provided=met, built=built, place=place)
+        groups = groups_of(rows, by_group(asked), met)
+        return Part(
+            rows=in_groups(rows, groups),
+            provided=provided,
+            # An extra of what conda brings may need wheels, and no row says so.
+            by_extra=" ".join(
+                sorted(name for (manager, name), of in groups.items() if manager == "pip" and not of)
+            ),
+            runtime=runtime,
+            built=tuple(replace(one, groups=groups["pip", one.name] or (MAIN,)) for one in built),
+        )
 
     def _solve(
         self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
@@ -91,6 +113,7 @@ class Job:
             specs=specs,
             target=target,
             preferred=preferred,
+            constraints=self._upgraded("conda"),
             exclude_newer=self.options.exclude_newer,
         )
         return conda.solve(request, cache=self.cache, offline=self.options.offline)
@@ -120,13 +143,23 @@ class Job:
             return ()
         return tuple(self._row(record, target) for record in needed)
 
+    def _upgraded(self, manager: str) -> tuple[Line, ...]:
+        """The versions that ``-P`` names of what is locked as a package of ``manager``."""
+        if self.previous is None:
+            return ()
+        locked = {canonical_name(row.name) for row in self.previous.packages if row.manager == manager}
+        return tuple(
+            Line(text=str(upgrade), at=f"-P {upgrade}")
+            for upgrade in self.options.upgrade
+            if upgrade.versions and canonical_name(upgrade.name) in locked
+        )
+
     def _kept_runtime(self, platform: str) -> tuple[LockedPackage, ...]:
         if self.previous is None or self.options.upgrade_all:
             return ()
-        let_go = {canonical_name(name) for name in self.options.upgrade}
         with suppress(InputError):  # what cannot be read is locked anew
             rows = runtime_rows(self.previous, platform)
-            return tuple(row for row in rows if canonical_name(row.name) not in let_go)
+            return tuple(row for row in rows if not self.options.lets_go(row.name))
         return ()
 
     def _resolve_pip(
@@ -175,7 +208,7 @@ class Job:
             return pypi.wheel_sha256(self.fetcher, url)
 
         def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            found = pypi.resolve(
+            return pypi.resolve(
                 request,
                 cache=cache,
                 metadata_of=self._metadata,
@@ -183,7 +216,6 @@ class Job:
                 offline=offline,
                 complete=complete,
             )
-            return tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
 
         return Ports(
             builder=self.builder,
@@ -213,14 +245,18 @@ class Job:
         )
 
     def _kept(self, platform: str, manager: str) -> tuple[LockedPackage, ...]:
-        if self.previous is None or self.options.upgrade_all or platform not in self.previous.platforms:
+        """The rows whose versions are kept where they fit: the platform's own, then those of the others.
+
+        What was never locked for this platform has the version that it has elsewhere.
+        """
+        if self.previous is None or self.options.upgrade_all:
             return ()
-        let_go = {canonical_name(name) for name in self.options.upgrade}
-        return tuple(
+        rows = [
             row
             for row in self.previous.packages
-            if row.platform == platform and row.manager == manager and canonical_name(row.name) not in let_go
-        )
+            if row.manager == manager and not self.options.lets_go(row.name)
+        ]
+        return tuple(sorted(rows, key=lambda row: (row.platform != platform, row.platform)))
 
     def _row(self, record: conda.CondaRecord, target: Target) -> LockedPackage:
         sha256, md5 = record.sha256, record.md5
@@ -236,8 +272,6 @@ class Job:
             sha256=sha256,
             md5=md5,
             dependencies=join_specs(record.depends),
-            category=self.group,
-            optional=self.group != "main",
         )
 
     def _hashes(self, record: conda.CondaRecord) -> tuple[str, str]:

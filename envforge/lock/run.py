@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +9,11 @@ from pathlib import Path
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError
 from envforge.formats.conda_lock import custom_format
+from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, settings_text
 from envforge.lock.part import Job
 from envforge.model.built import built_key
+from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.runtime import runtime_key, runtime_text
@@ -22,7 +22,7 @@ from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
 
-__all__ = ["lock", "spec_digest"]
+__all__ = ["lock"]
 
 
 def lock(
@@ -59,15 +59,24 @@ def lock(
     for name in sorted({*options.no_binary, *spec.no_binary} - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
     custom = {"envforge.settings": settings_text(options)}
+    asked = asked_text(spec, options)
+    if asked:
+        custom[ASKED] = asked
     if spec.name:
         custom["envforge.name"] = spec.name
+    groups = {line.group for line in spec.conda + spec.pip} - {MAIN}
+    if groups:
+        custom["envforge.groups"] = " ".join(sorted(groups))
     for target, part in zip(targets, parts, strict=True):
         custom[f"envforge.target.{target.platform}"] = str(target)
         if part.provided:
             custom[f"envforge.provided.{target.platform}"] = part.provided
+        if part.by_extra:
+            custom[f"envforge.by-extra.{target.platform}"] = part.by_extra
         if part.runtime:
             custom[runtime_key(target.platform)] = runtime_text(part.runtime)
         custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
+    chosen = choices(spec, options)
     custom["envforge.format"] = custom_format(custom)
     return Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
@@ -75,7 +84,7 @@ def lock(
         platforms=tuple(sorted(target.platform for target in targets)),
         sources=tuple(sources),
         content_hash={
-            target.platform: spec_digest(spec, target, channels, indexes)
+            target.platform: spec_digest(spec, target, channels, chosen)
             for target in sorted(targets, key=lambda target: target.platform)
         },
         custom=dict(sorted(custom.items())),
@@ -92,19 +101,3 @@ def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[
             do="add a line such as: channels: [conda-forge]   # or envforge lock -c conda-forge",
         )
     return urls
-
-
-def spec_digest(
-    spec: EnvironmentSpec, target: Target, channels: Sequence[str], indexes: Sequence[str]
-) -> str:
-    """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
-    content: dict[str, object] = {
-        "channels": [without_secrets(url, tokens=True) for url in channels],
-        "conda": sorted(line.text for line in spec.conda_for(target.platform)),
-        "pip": sorted(line.text for line in spec.pip_for(target.platform)),
-        "indexes": [without_secrets(url, tokens=False) for url in indexes],
-        "target": str(target),
-    }
-    if spec.no_binary:
-        content["no-binary"] = sorted(spec.no_binary)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -24,10 +24,12 @@ __all__ = [
     "Wanted",
     "cutoff",
     "parse_requirement",
+    "project_of",
     "requirement_name",
     "wanted",
 ]
 
+_PATH = re.compile(r"(?P<path>\.{1,2}(?:/[^\[\]]*)?|/[^\[\]]*)(?P<extras>\[[^\[\]]*\])?")
 _NOT_ON_AN_INDEX = re.compile(r"-|\.|/|~|[\w+]+:|[A-Za-z]:\\")
 
 
@@ -102,6 +104,12 @@ class Wanted:
         if self.requirement.url is not None:
             return f"{self.requirement.name}{extras} @ {self.requirement.url}"
         return f"{self.requirement.name}{extras}{self.requirement.specifier}"
+
+
+def project_of(text: str) -> tuple[str, str] | None:
+    """The path and the extras (``[one,two]``, or nothing) of a requirement that is a path; else ``None``."""
+    match = _PATH.fullmatch(text.strip())
+    return None if match is None else (match["path"], match["extras"] or "")
 
 
 def parse_requirement(line: Line) -> Requirement:

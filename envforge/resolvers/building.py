@@ -32,9 +32,8 @@ from envforge.reporting import Reporter
 from envforge.resolvers._backend import Uv, lock_requires, make_environment, read_build_system
 from envforge.resolvers._targets import wheel_tags
 
-__all__ = ["Builder", "BuildingFetcher", "Project", "Sdist", "Uv", "check_fits", "project_of"]
+__all__ = ["Builder", "BuildingFetcher", "Project", "Sdist", "Uv", "check_fits"]
 
-_PATH = re.compile(r"(?P<path>\.{1,2}(?:/[^\[\]]*)?|/[^\[\]]*)(?P<extras>\[[^\[\]]*\])?")
 _LIBC = re.compile(r"(libc|libm|libpthread|libdl|librt|libutil|libgcc_s|libstdc\+\+|ld-linux[\w-]*)\.so\.\d+")
 _PROJECT_TIME = OLDEST
 """A project has no time of its own: that of its files is when they were checked out."""
@@ -58,12 +57,6 @@ class Project:
     path: Path
     source: str
     at: str
-
-
-def project_of(text: str) -> tuple[str, str] | None:
-    """The path and the extras (``[one,two]``, or nothing) of a requirement that is a path; else ``None``."""
-    match = _PATH.fullmatch(text.strip())
-    return None if match is None else (match["path"], match["extras"] or "")
 
 
 class Builder:

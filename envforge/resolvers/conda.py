@@ -22,6 +22,7 @@ from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
 from envforge.model.urls import redacted
+from envforge.resolvers.preferred import preferred_records
 
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, MatchSpec, RepoDataRecord
@@ -49,7 +50,9 @@ _CONDA_NAMES = {
 class CondaRequest:
     """What to solve: channel URLs in priority order, MatchSpecs, the target.
 
-    ``preferred`` are the rows of the lock that is renewed: each is kept where it still fits.
+    ``preferred`` are rows of the lock that is renewed, of a name the first counts: each is kept where it
+    still fits, or what is most like it where that is of another platform.  ``constraints`` hold for what is
+    needed anyway.
     ``exclude_newer`` is RFC 3339; records without a time stamp stay.
     """
 
@@ -57,6 +60,7 @@ class CondaRequest:
     specs: tuple[Line, ...]
     target: Target
     preferred: tuple[LockedPackage, ...] = ()
+    constraints: tuple[Line, ...] = ()
     channel_priority: str = "strict"
     exclude_newer: str | None = None
 
@@ -161,9 +165,16 @@ async def _solve(
             list(specs),
             gateway=gateway,
             platforms=platforms,  # type: ignore[arg-type]
-            locked_packages=await _preferred(gateway, channels, platforms, request),
+            locked_packages=await preferred_records(
+                gateway,
+                channels,
+                platforms,
+                request.preferred,
+                strict=request.channel_priority == "strict",
+            ),
             virtual_packages=_virtual_packages(request.target),
             channel_priority=getattr(ChannelPriority, request.channel_priority.title()),
+            constraints=[parse_match_spec(line) for line in request.constraints],
             exclude_newer=cutoff(request.exclude_newer),
             timestamp_policy="allow-missing",
             channel_relations="disabled",
@@ -270,25 +281,6 @@ def _unknown(
         at=", ".join(wanted[name].at for name in missing),
         do="; ".join(hints),
     )
-
-
-async def _preferred(
-    gateway: Gateway, channels: Sequence[Channel], platforms: list[str], request: CondaRequest
-) -> list[RepoDataRecord]:
-    """The channel's own records of the rows to keep; what the channel has no more is not kept."""
-    from rattler import MatchSpec
-
-    if not request.preferred:
-        return []
-    urls = {row.url for row in request.preferred}
-    found = await gateway.query(
-        channels,
-        platforms,  # type: ignore[arg-type]
-        [MatchSpec(row.name) for row in request.preferred],
-        recursive=False,
-        channel_relations="disabled",
-    )
-    return [record for records in found for record in records if record.url in urls]
 
 
 def _record(record: RepoDataRecord) -> CondaRecord:
