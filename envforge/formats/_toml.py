@@ -130,6 +130,14 @@ class Node:
             raise self.wrong("a list", do=f"write {self.key} = [ … ]")
         return [self._inner(index, value) for index, value in enumerate(self.value)]
 
+    def each(self, *keys: str) -> list[Node]:
+        """The items of the list below ``keys``; none where there is no such key.
+
+        :raises InputError: if it is no list.
+        """
+        node = self.get(*keys)
+        return node.items() if node is not None else []
+
     def text(self, needed: str = "a text", *, do: str = "put it in quotes") -> str:
         """A text of one line that is not empty, without blanks around it.
 

@@ -39,24 +39,23 @@ class UvTables:
         table = self.root.get("tool", "uv")
         if table is None:
             return
-        for item in (table.get("index") or table).items() if table.get("index") is not None else ():
+        for item in table.each("index"):
             self.read_index(item)
         sources = table.get("sources")
         if sources is not None:
             self.sources = {canonical_name(name): node for name, node in sources.table().items()}
         pip = self.draft.pip
         place = Place(source=self.draft.source, at=table.at)
-        for item in strings(table.get("index-url")):
-            pip.set_main(_checked(item, table), table.at)
-        pip.extra += [_checked(item, table) for item in strings(table.get("extra-index-url"))]
-        pip.find_links += [find_links(item, place.source) for item in strings(table.get("find-links"))]
+        for url in strings(table.get("index-url")):
+            pip.set_main(_checked(url, table), table.at)
+        pip.extra += [_checked(url, table) for url in strings(table.get("extra-index-url"))]
+        pip.find_links += [find_links(one, place.source) for one in strings(table.get("find-links"))]
         pip.no_binary += [
-            check_project_name(item, at=table.at) for item in strings(table.get("no-binary-package"))
+            check_project_name(name, at=table.at) for name in strings(table.get("no-binary-package"))
         ]
         prerelease = table.get("prerelease")
         pip.prerelease = pip.prerelease or (prerelease is not None and prerelease.value == "allow")
-        constraints = table.get("constraint-dependencies")
-        for item in constraints.items() if constraints is not None else ():
+        for item in table.each("constraint-dependencies"):
             text = _placed(item)
             pip.constraints.append(place.moved(item.at).line(text))
         overrides = table.get("override-dependencies")

@@ -110,7 +110,7 @@ class _Reader:
         found: dict[str, Node] = {}
         for keys in (("dependency-groups",), ("tool", "pdm", "dev-dependencies")):
             node = self.root.get(*keys)
-            found |= {name: inner for name, inner in (node.table() if node else {}).items()}
+            found |= node.table() if node is not None else {}
         node = self.root.get("tool", "uv", "dev-dependencies")
         if node is not None:
             found.setdefault("dev", node)
@@ -133,9 +133,9 @@ class _Reader:
                 self.around.note(f"{node.at}: {redacted(key)} is not known and not read")
         draft = self.draft
         draft.channels += [one for one in strings(table.get("channels")) if one != "nodefaults"]
-        for item in (table.get("platforms") or table).items() if table.get("platforms") else ():
+        for item in table.each("platforms"):
             draft.platforms.append(check_platform(item.text("a platform"), at=item.at))
-        for item in (table.get("pip-repositories") or table).items() if table.get("pip-repositories") else ():
+        for item in table.each("pip-repositories"):
             draft.pip.repositories.append(_indexed(item))
         if table.get("allow-pypi-requests") is not None:
             draft.pip.allow_pypi = self.says(table, "allow-pypi-requests")
@@ -147,8 +147,8 @@ class _Reader:
         source = table.get("default-non-conda-source")
         if source is None and self.root.get("project", "dependencies") is not None:
             self.around.note(
-                f"{table.at}: the dependencies of [project] are requirements of PyPI, which conda meets where "
-                "it can; conda-lock takes them from conda"
+                f"{table.at}: the dependencies of [project] are requirements of PyPI, "
+                "met by conda where it can; conda-lock takes them from conda"
             )
 
     def says(self, table: Node, key: str) -> bool:
@@ -156,8 +156,7 @@ class _Reader:
         return node is not None and node.boolean()
 
     def read_main(self) -> None:
-        dynamic = self.root.get("project", "dynamic")
-        unknown = [item for item in (dynamic.items() if dynamic else ()) if item.value in _DYNAMIC]
+        unknown = [item for item in self.root.each("project", "dynamic") if item.value in _DYNAMIC]
         for item in unknown:
             if not self.read_dynamic(str(item.value)):
                 self.around.note(f"{item.at}: {item.value} that a build computes are not read")

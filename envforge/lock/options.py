@@ -61,6 +61,7 @@ class LockOptions:
     upgrade_all: bool = False
     upgrade: tuple[Upgrade, ...] = ()
     no_binary: tuple[str, ...] = ()
+    environment: str | None = None
     exclude_newer: str | None = None
     offline: bool = False
 
@@ -111,6 +112,8 @@ def settings_text(options: LockOptions) -> str:
         settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
     if options.indexes:
         settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
+    if options.environment:
+        settings["environment"] = options.environment
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
     if options.no_binary:

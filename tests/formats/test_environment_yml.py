@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from envforge.formats import environment_yml
+from envforge.formats.specification import joined
 from envforge.model.spec import EnvironmentSpec, Line
 
 from .support import refused
@@ -13,7 +14,7 @@ PYPI = "https://pypi.org/simple"
 
 
 def read(text: str) -> EnvironmentSpec:
-    return environment_yml.read(text, source="environment.yml")
+    return joined([environment_yml.read(text, source="environment.yml")])
 
 
 def error(text: str) -> tuple[str, str | None, str | None]:
@@ -432,8 +433,6 @@ def test_what_is_built_is_named_as_pip_names_it() -> None:
         "--editable=.",
         "../other[x,y]  # why",
     )
-    spec = environment_yml.read(
-        "dependencies:\n- pip:\n" + "".join(f"  - {line}\n" for line in lines), source="environment.yml"
-    )
+    spec = read("dependencies:\n- pip:\n" + "".join(f"  - {line}\n" for line in lines))
     assert spec.no_binary == ("alpha-one", "beta", "gamma")
     assert [line.text for line in spec.pip] == ["./mine", ".", "../other[x,y]"]
