@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from envforge.model.difference import KINDS, Change, LockDifference, Pair, build_number
 from envforge.model.graph import Asked, asked_for, graph_of
+from envforge.model.groups import MAIN, Key, key_of
 from envforge.model.holding import Holding
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.urls import without_secrets
@@ -15,7 +16,6 @@ from envforge.model.urls import without_secrets
 __all__ = ["alike", "diff"]
 
 _OTHER = {"conda": "pip", "pip": "conda"}
-_Name = tuple[str, str]
 _Rows = dict[tuple[str, str, str], LockedPackage]
 
 
@@ -69,8 +69,8 @@ def _cut(holding: Holding, other: Holding) -> Lockfile:
     return replace(lockfile, packages=tuple(kept), platforms=platforms)
 
 
-def _direct(old: Lockfile, new: Lockfile, asked: tuple[Asked, ...] | None) -> set[_Name]:
-    found: set[_Name] = set()
+def _direct(old: Lockfile, new: Lockfile, asked: tuple[Asked, ...] | None) -> set[Key]:
+    found: set[Key] = set()
     for lockfile in (old, new):
         for platform in lockfile.platforms:
             graph = graph_of(lockfile, platform)
@@ -88,7 +88,7 @@ def _pairs(old: Lockfile, new: Lockfile, platform: str) -> Iterable[Pair]:
     for name in before.keys() & after.keys():
         yield Pair(platform=platform, old=before[name], new=after[name])
     # What went from conda to PyPI, or back, is still the same thing to a reader.
-    by_project: dict[_Name, tuple[str, str, str]] = {}
+    by_project: dict[Key, tuple[str, str, str]] = {}
     for name, row in gone.items():
         by_project.setdefault((row.manager, canonical_name(row.name)), name)
     for row in come.values():
@@ -108,17 +108,17 @@ def _rows(lockfile: Lockfile, platform: str) -> _Rows:
     its key.
     """
     found: _Rows = {}
-    for row in sorted(lockfile.packages, key=lambda row: row.category != "main"):
+    for row in sorted(lockfile.packages, key=lambda row: row.category != MAIN):
         if row.platform == platform:
-            name = canonical_name(row.name) if row.manager == "pip" else row.name
-            first = (row.manager, name, "")
+            key = key_of(row)
+            first = (key[0], key[1], "")
             known = found.get(first)
             if known is None:
                 found[first] = row
             elif known.url == row.url:
                 found[first] = replace(known, category=f"{known.category}, {row.category}")
             else:
-                found[row.manager, name, row.category] = row
+                found[key[0], key[1], row.category] = row
     return found
 
 
@@ -179,7 +179,7 @@ def _needs(row: LockedPackage) -> dict[str, str]:
 # -- all platforms -------------------------------------------------------------------------------------
 
 
-def _joined(pairs: Iterable[Pair], direct: set[_Name]) -> Iterable[Change]:
+def _joined(pairs: Iterable[Pair], direct: set[Key]) -> Iterable[Change]:
     groups: dict[tuple[object, ...], list[Pair]] = {}
     for pair in pairs:
         kind = _kind(pair)
@@ -189,12 +189,11 @@ def _joined(pairs: Iterable[Pair], direct: set[_Name]) -> Iterable[Change]:
         old, new = joined[0].old, joined[0].new
         row = new or old
         assert row is not None  # noqa: S101 - a pair has one at least
-        name = canonical_name(row.name) if row.manager == "pip" else row.name
         yield Change(
             kind=str(way[0]),
-            name=name,
+            name=key_of(row)[1],
             manager=row.manager,
-            direct=any((one.manager, name) in direct for one in (old, new) if one is not None),
+            direct=any(key_of(one) in direct for one in (old, new) if one is not None),
             old=old.version if old else None,
             new=new.version if new else None,
             pairs=tuple(joined),
@@ -207,8 +206,7 @@ def _same_way(pair: Pair, kind: str) -> tuple[object, ...]:
     row = new or old
     assert row is not None  # noqa: S101 - a pair has one at least
     way: tuple[object, ...] = (
-        row.manager,
-        canonical_name(row.name) if row.manager == "pip" else row.name,
+        key_of(row),
         old and (old.manager, old.version),
         new and (new.manager, new.version),
         pair.moved if row.manager == "conda" else None,

@@ -164,7 +164,7 @@ def _asked(lockfile: Lockfile, read: Callable[[str], str]) -> tuple[Asked, ...] 
         spec = read_specification(lockfile.sources, read=read, environment=_environment(lockfile))
     except (EnvforgeError, OSError):
         return None
-    return tuple(_lines(spec, lockfile))
+    return tuple(asked_by(spec, lockfile))
 
 
 def _environment(lockfile: Lockfile) -> str | None:
@@ -175,7 +175,8 @@ def _environment(lockfile: Lockfile) -> str | None:
     return None
 
 
-def _lines(spec: EnvironmentSpec, lockfile: Lockfile) -> Iterator[Asked]:
+def asked_by(spec: EnvironmentSpec, lockfile: Lockfile) -> Iterator[Asked]:
+    """What the lines of a specification ask for, by the names that they have in ``lockfile``."""
     for line in spec.conda:
         match = _CONDA_NAME.match(line.text)
         if match is not None:

@@ -239,12 +239,14 @@ def _runtime(
     own = None
     if runtime_lock is not None:
         own = conda_lock.read(read_text(runtime_lock), source=str(runtime_lock))
+    store = Store(cache_directory() / "store")
+    store.clean()
     made = make_runtime(
         opened.given.lockfile,
         opened.platform,
         None if own is not None else opened.locate,
         work=work,
-        store=Store(cache_directory() / "store"),
+        store=store,
         fetcher=Fetcher(),
         reporter=console,
         runtime_lock=own,

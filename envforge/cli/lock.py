@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.cli.specs import base_of, explained, read_specs
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock
-from envforge.formats._requirement import check_project_name
+from envforge.formats._requirement import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
-from envforge.model.profile import intersected, parse_profile
+from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ __all__ = ["command"]
     "profiles",
     multiple=True,
     metavar="P",
-    help="Lock for this kind of node, such as 'linux-64 glibc=2.28 cuda=12.4'.",
+    help=f"Lock for this kind of node: {PROFILE_HELP}.",
 )
 @click.option(
     "--virtual-package", "virtual", multiple=True, metavar="__NAME=VERSION", help="Assume it on the target."
@@ -48,6 +49,14 @@ __all__ = ["command"]
 @click.option("--glibc", metavar="VERSION", help="Assume this glibc: __glibc.")
 @click.option("-c", "--channel", "channels", multiple=True, help="Use this channel instead of the SPEC's.")
 @click.option("--index-url", "indexes", multiple=True, metavar="URL", help="Use this index instead of PyPI.")
+@click.option(
+    "--index-of", multiple=True, metavar="PKG=URL", help="Take PKG from this index only; repeatable."
+)
+@click.option(
+    "--find-links", multiple=True, metavar="DIR|URL", help="Look for wheels here, beside the indexes."
+)
+@click.option("--python", metavar="VERSION", help="The cluster's own Python, where conda brings none: 3.11.")
+@click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
     "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
@@ -91,7 +100,11 @@ def command(
     previous = _previous(output)
     chosen = _options(options, previous)
     spec = read_specs(
-        console, specs + files, environment=chosen.environment, insist=options["environment"] is not None
+        console,
+        specs + files,
+        environment=chosen.environment,
+        insist=options["environment"] is not None,
+        python=chosen.python,
     )
     if check:
         return _check(console, spec, previous, output, chosen)
@@ -107,9 +120,11 @@ def _lock(
     *,
     dry_run: bool,
 ) -> int:
+    from envforge.cli.locked import Locked, print_locked
     from envforge.edges.fetch import Fetcher
     from envforge.lock.options import targets_for
     from envforge.lock.run import lock
+    from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
     targets = targets_for(spec, options, previous, _host())
@@ -130,10 +145,14 @@ def _lock(
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
     text = conda_lock.write(lockfile)
-    changed = previous is None or lockfile != previous
     if not dry_run:
         write_atomically(output, text)
-    _print(console, lockfile, output, changed=changed, dry_run=dry_run)
+    if previous is not None:
+        for line in unmoved(options.upgrade, previous, lockfile):
+            console.note(line)
+    print_locked(
+        console, Locked(spec=spec, before=previous, after=lockfile, path=output, written=not dry_run)
+    )
     return 0
 
 
@@ -149,7 +168,8 @@ def _seen_from(output: Path, source: str) -> str:
 
 
 def _options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
-    from envforge.lock.options import LockOptions, Upgrade, settings_of
+    from envforge.lock.options import LockOptions, settings_of
+    from envforge.lock.upgrades import Upgrade
 
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
@@ -159,10 +179,14 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
     for package in assumed:
         _check_version(package)
     return LockOptions(
-        targets=intersected(parse_profile(text) for text in given["profiles"]),
+        targets=intersected(profile_target(text) for text in given["profiles"]),
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
         channels=given["channels"] or _texts(kept.get("channels")),
         indexes=given["indexes"] or _texts(kept.get("indexes")),
+        index_of=_index_of(given["index_of"]) or _pairs(kept.get("index-of")),
+        find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
+        prerelease=given["prerelease"] or kept.get("pre") is True,
+        python=_python(given["python"] or kept.get("python")),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
@@ -179,6 +203,33 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
 
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(str(text) for text in value) if isinstance(value, list) else ()
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    return tuple((str(k), str(v)) for k, v in sorted(value.items())) if isinstance(value, dict) else ()
+
+
+def _index_of(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    found = {}
+    for text in given:
+        name, equals, url = text.partition("=")
+        if not equals:
+            raise InputError(
+                f"{text!r} names no index", at="--index-of", do="write --index-of PKG=https://HOST/simple"
+            )
+        found[check_project_name(name, at="--index-of")] = check_index(url)
+    return tuple(sorted(found.items()))
+
+
+def _find_links(text: str) -> str:
+    """A path on the command line is relative to the working directory, and not to the specification."""
+    return text if "://" in text else Path(text).expanduser().resolve().as_uri()
+
+
+def _python(value: object) -> str | None:
+    from envforge.model.python import check_python
+
+    return None if value is None else check_python(str(value), at="--python")
 
 
 def _check_version(package: VirtualPackage) -> None:
@@ -226,25 +277,3 @@ def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockf
             console.note(f"{target.platform} was locked for {before}, now for {target}")
     if not any(target.platform.startswith("linux-") for target in targets):
         console.note("no Linux platform is locked; a cluster needs one: envforge lock -p linux-64")
-
-
-def _print(console: Console, lockfile: Lockfile, output: Path, *, changed: bool, dry_run: bool) -> None:
-    lines = []
-    counts = {}
-    for platform in lockfile.platforms:
-        rows = [row for row in lockfile.packages if row.platform == platform]
-        pip = sum(row.manager == "pip" for row in rows)
-        counts[platform] = {"conda": len(rows) - pip, "pip": pip, "target": str(lockfile.target(platform))}
-        lines.append(
-            f"{platform:<14} {len(rows) - pip:>4} conda {pip:>4} pip   assuming {lockfile.target(platform)}"
-        )
-    state = "would be written" if dry_run else "written" if changed else "unchanged"
-    lines.append(f"{output} {state}   ({lockfile.digest()[:12]})")
-    document = {
-        "lockfile": str(output),
-        "digest": lockfile.digest(),
-        "changed": changed,
-        "written": not dry_run,
-        "platforms": counts,
-    }
-    print_result(console, lines, document)

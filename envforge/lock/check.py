@@ -20,7 +20,7 @@ from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
-from envforge.resolvers.conda import channel_url
+from envforge.resolvers.conda.request import channel_url
 
 __all__ = ["Unmet", "first_unmet"]
 

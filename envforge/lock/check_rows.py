@@ -17,8 +17,9 @@ from envforge.model.built import BUILT, BuiltWheel, built_wheels
 from envforge.model.groups import MAIN, Key, groups_of, key_of, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import Target
+from envforge.model.python import locked_python
 from envforge.model.spec import EnvironmentSpec, Line
-from envforge.resolvers.fits import CondaRows
+from envforge.resolvers.conda.fits import CondaRows
 
 __all__ = ["unmet_on"]
 
@@ -44,7 +45,11 @@ class _Platform:
         for row in self.all:
             self.rows.setdefault(key_of(row), row)
             self.groups.setdefault(key_of(row), []).append(row.category)
-        self.conda = CondaRows(self.rows.values(), target if self.ours else None)
+        self.conda = CondaRows(
+            self.rows.values(),
+            target if self.ours else None,
+            [channel.url for channel in lockfile.channels],
+        )
         self.provided = provided_by_conda(lockfile.custom.get(f"envforge.provided.{target.platform}", ""))
         self.built: dict[str, BuiltWheel] = {
             one.name: one for name, one in built_wheels(lockfile) if name == target.platform
@@ -58,6 +63,7 @@ class _Platform:
             provided=self.provided,
             built=self.built.values(),
             place=place,
+            python=locked_python(lockfile, target.platform),
         )
 
     # -- lines -----------------------------------------------------------------------------------------

@@ -31,13 +31,15 @@ WORDS = {
 def choices(spec: EnvironmentSpec, options: LockOptions) -> dict[str, object]:
     """Where PyPI projects are looked for and which versions count, without secrets; the usual is left out."""
     indexes = options.indexes or spec.indexes
+    links = dict.fromkeys((*spec.find_links, *options.find_links))
+    index_of = {**dict(spec.index_of), **dict(options.index_of)}
     found: dict[str, object] = {
         "exclude-newer": options.exclude_newer,
-        "find-links": [without_secrets(url, tokens=False) for url in spec.find_links],
-        "index-of": {name: without_secrets(url, tokens=False) for name, url in sorted(spec.index_of)},
+        "find-links": [without_secrets(url, tokens=False) for url in links],
+        "index-of": {name: without_secrets(url, tokens=False) for name, url in sorted(index_of.items())},
         "indexes": [without_secrets(url, tokens=False) for url in indexes],
-        "prerelease": spec.prerelease,
-        "python": spec.python,
+        "prerelease": spec.prerelease or options.prerelease,
+        "python": options.python or spec.python,
     }
     return {key: value for key, value in found.items() if value}
 

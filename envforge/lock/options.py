@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 
-from envforge.errors import InputError
+from envforge.lock.upgrades import Upgrade
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
-__all__ = ["LockOptions", "Upgrade", "settings_of", "settings_text", "targets_for"]
-
-_UPGRADE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)((?:[=<>!~][^\[\];@]*[^\[\];@=<>!~])?)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upgrade:
-    """A package whose locked version is let go, and the versions that it may have then, empty for any.
-
-    ``versions`` is the rest of a MatchSpec, or a specifier: ``=2.1``, ``>=2,<3``.
-    """
-
-    name: str
-    versions: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Upgrade:
-        """Read ``numpy``, ``numpy=2.1`` or ``numpy>=2,<3``.
-
-        :raises InputError: if it is none of that form.
-        """
-        match = _UPGRADE.fullmatch(re.sub(r"\s+", "", text))
-        if match is None:
-            raise InputError(
-                f"{text!r} names no package", at="-P", do="write it as numpy, numpy=2.1 or 'numpy>=2,<3'"
-            )
-        return cls(name=match[1], versions=match[2])
-
-    def __str__(self) -> str:
-        return self.name + self.versions
+__all__ = ["LockOptions", "settings_of", "settings_text", "targets_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +20,9 @@ class LockOptions:
 
     ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
     ``upgrade`` are the packages whose locked version is let go, ``upgrade_all`` lets go of all.
-    ``no_binary`` names projects that are built from their sdist, beside those of the specification.
+    ``no_binary`` names projects that are built from their sdist, beside those of the specification;
+    ``index_of`` and ``find_links`` come on top of the specification's, too.
+    ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
     """
 
     platforms: tuple[str, ...] = ()
@@ -61,6 +33,10 @@ class LockOptions:
     upgrade_all: bool = False
     upgrade: tuple[Upgrade, ...] = ()
     no_binary: tuple[str, ...] = ()
+    index_of: tuple[tuple[str, str], ...] = ()
+    find_links: tuple[str, ...] = ()
+    prerelease: bool = False
+    python: str | None = None
     environment: str | None = None
     exclude_newer: str | None = None
     offline: bool = False
@@ -85,15 +61,9 @@ def targets_for(
     for platform in dict.fromkeys(platforms):
         known = profiles.get(platform) or (previous.target(platform) if previous else None)
         target = known or default_target(platform)
-        wanted = tuple(p for p in options.assumed if _belongs(p, platform))
+        wanted = tuple(package for package in options.assumed if target.may_offer(package))
         targets.append(target.with_packages(wanted))
     return tuple(targets)
-
-
-def _belongs(package: VirtualPackage, platform: str) -> bool:
-    """A glibc or a Linux kernel is assumed on Linux only, whatever platforms are locked with it."""
-    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
-    return platform.startswith(family.get(package.name, ""))
 
 
 def settings_of(lockfile: Lockfile) -> dict[str, object]:
@@ -112,6 +82,14 @@ def settings_text(options: LockOptions) -> str:
         settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
     if options.indexes:
         settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
+    if options.index_of:
+        settings["index-of"] = {name: without_secrets(url, tokens=False) for name, url in options.index_of}
+    if options.find_links:
+        settings["find-links"] = [without_secrets(url, tokens=False) for url in options.find_links]
+    if options.prerelease:
+        settings["pre"] = True
+    if options.python:
+        settings["python"] = options.python
     if options.environment:
         settings["environment"] = options.environment
     if options.exclude_newer:

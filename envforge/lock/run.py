@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
-from envforge.errors import InputError
+from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import custom_format
 from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, settings_text
-from envforge.lock.part import Job
+from envforge.lock.part import Job, Part
+from envforge.lock.upgrades import check_upgrades
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
@@ -21,6 +22,7 @@ from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
+from envforge.resolvers.pypi import Places
 
 __all__ = ["lock"]
 
@@ -50,14 +52,32 @@ def lock(
     :raises CouldNotError: if a channel or an index cannot be read.
     """
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
+    check_upgrades(options.upgrade, previous, spec)
     channels = _channels(spec, options, base)
-    indexes = tuple(options.indexes) or spec.indexes
-    job = Job(spec, channels, indexes, options, previous, cache, fetcher, reporter, base, place or base)
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
-        parts = list(pool.map(job.lock_platform, targets))
+    places = _places(spec, options, base)
+    job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
+    parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted({*options.no_binary, *spec.no_binary} - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
+    chosen = choices(spec, options)
+    return Lockfile(
+        packages=tuple(row for part in parts for row in part.rows),
+        channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
+        platforms=tuple(sorted(target.platform for target in targets)),
+        sources=tuple(sources),
+        content_hash={
+            target.platform: spec_digest(spec, target, channels, chosen)
+            for target in sorted(targets, key=lambda target: target.platform)
+        },
+        custom=_custom(spec, options, targets, parts),
+    )
+
+
+def _custom(
+    spec: EnvironmentSpec, options: LockOptions, targets: Sequence[Target], parts: Sequence[Part]
+) -> dict[str, str]:
+    """What envforge adds to conda-lock's format."""
     custom = {"envforge.settings": settings_text(options)}
     asked = asked_text(spec, options)
     if asked:
@@ -75,29 +95,50 @@ def lock(
             custom[f"envforge.by-extra.{target.platform}"] = part.by_extra
         if part.runtime:
             custom[runtime_key(target.platform)] = runtime_text(part.runtime)
+        custom.update(part.custom)
         custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
-    chosen = choices(spec, options)
     custom["envforge.format"] = custom_format(custom)
-    return Lockfile(
-        packages=tuple(row for part in parts for row in part.rows),
-        channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
-        platforms=tuple(sorted(target.platform for target in targets)),
-        sources=tuple(sources),
-        content_hash={
-            target.platform: spec_digest(spec, target, channels, chosen)
-            for target in sorted(targets, key=lambda target: target.platform)
-        },
-        custom=dict(sorted(custom.items())),
-    )
+    return dict(sorted(custom.items()))
+
+
+def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
+    """All platforms at once; what cannot be had is said of all of them, too."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        futures = [pool.submit(job.lock_platform, target) for target in targets]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+    refused = [error for error in errors if isinstance(error, UnsatisfiableError)]
+    if len(refused) == len(errors) > 1:
+        raise UnsatisfiableError(
+            "; ".join(error.what for error in refused),
+            at=", ".join(dict.fromkeys(error.at for error in refused if error.at)) or None,
+            do="; ".join(dict.fromkeys(error.do for error in refused if error.do)) or None,
+            story="\n\n".join(error.story for error in refused if error.story) or None,
+        )
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]
 
 
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
     written = options.channels or spec.channels
     urls = tuple(dict.fromkeys(url for name in written for url in conda.channel_url(name, base)))
-    if not urls and (spec.conda or spec.pip):
+    if not urls and spec.conda:
         raise InputError(
             "the specification names no channel",
             at=", ".join(spec.sources) or "channels",
             do="add a line such as: channels: [conda-forge]   # or envforge lock -c conda-forge",
         )
     return urls
+
+
+def _places(spec: EnvironmentSpec, options: LockOptions, base: Path) -> Places:
+    """Where the PyPI half looks; a directory of artifacts may be a path relative to the specification."""
+    links = (
+        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri()
+        for one in (*spec.find_links, *options.find_links)
+    )
+    return Places(
+        indexes=options.indexes or spec.indexes,
+        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
+        find_links=tuple(dict.fromkeys(links)),
+    )

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from envforge.model.groups import MAIN, Key, key_of, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 
 __all__ = ["Asked", "Graph", "Key", "Need", "Node", "asked_for", "graph_of"]
-
-Key = tuple[str, str]
-"""A package is known by its manager and name: ``("conda", "numpy")``, ``("pip", "torch")``.
-
-The manager of a virtual package (``__glibc``) is ``virtual``.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +28,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One package of the graph's platform."""
+    """One package of the graph's platform; the manager of a virtual package (``__glibc``) is ``virtual``."""
 
     manager: str
     name: str
@@ -112,9 +107,9 @@ def graph_of(lockfile: Lockfile, platform: str, groups: Collection[str] | None =
     :param groups: only the packages of these; ``None`` for all.
     """
     rows: dict[Key, LockedPackage] = {}
-    for row in sorted(lockfile.packages, key=lambda row: row.category != "main"):
+    for row in sorted(lockfile.packages, key=lambda row: row.category != MAIN):
         if row.platform == platform and (groups is None or row.category in groups):
-            rows.setdefault(_key(row), row)
+            rows.setdefault(key_of(row), row)
     nodes = {key: Node(manager=key[0], name=key[1], version=row.version) for key, row in rows.items()}
     projects = _projects(lockfile, platform, nodes)
     needs: dict[Key, tuple[Need, ...]] = {}
@@ -156,17 +151,13 @@ def _other_half(one: Asked, graph: Graph) -> Iterator[Key]:
         yield from (node.key for node in graph.named(one.name) if node.manager == "conda")
 
 
-def _key(row: LockedPackage) -> Key:
-    return (row.manager, canonical_name(row.name) if row.manager == "pip" else row.name)
-
-
 def _projects(lockfile: Lockfile, platform: str, nodes: Mapping[Key, Node]) -> dict[str, Key]:
     """By what package each PyPI project is there."""
     found = {canonical_name(name): (manager, name) for manager, name in nodes if manager == "conda"}
-    for word in lockfile.custom.get(f"envforge.provided.{platform}", "").split():
-        distribution, _, package = word.partition("@")
+    provided = provided_by_conda(lockfile.custom.get(f"envforge.provided.{platform}", ""))
+    for name, (_, package) in provided.items():
         if ("conda", package) in nodes:
-            found[canonical_name(distribution.partition("=")[0])] = ("conda", package)
+            found[canonical_name(name)] = ("conda", package)
     return found | {name: (manager, name) for manager, name in nodes if manager == "pip"}
 
 

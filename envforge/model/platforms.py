@@ -40,6 +40,14 @@ _BASELINE = {
     "win-64": "x86_64",
     "win-arm64": "arm64",
 }
+_FAMILIES = {
+    "__cuda": ("linux-", "win-"),
+    "__glibc": ("linux-",),
+    "__linux": ("linux-",),
+    "__osx": ("osx-",),
+    "__unix": ("linux-", "osx-"),
+    "__win": ("win-",),
+}
 _MACHINES = {
     ("linux", "x86_64"): "linux-64",
     ("linux", "aarch64"): "linux-aarch64",
@@ -138,6 +146,11 @@ class Target:
         names = {package.name for package in changes}
         kept = tuple(p for p in self.virtual_packages if p.name not in names)
         return Target(platform=self.platform, virtual_packages=kept + changes)
+
+    def may_offer(self, package: VirtualPackage) -> bool:
+        """Whether the platform may have it at all: a glibc or a Linux kernel is offered on Linux only."""
+        family = _FAMILIES.get(package.name, ("",))
+        return self.platform.startswith(family)
 
     def __str__(self) -> str:
         return " ".join(str(package) for package in self.virtual_packages)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from envforge.demo.channel import ChannelBuilder
 from envforge.demo.index import Wheel
 from envforge.errors import InputError, UnsatisfiableError
-from envforge.lock.options import Upgrade
+from envforge.lock.upgrades import Upgrade
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import VirtualPackage
+from tests.conftest import Shell
 from tests.lock.world import World, package, versions
 
 
@@ -192,8 +195,6 @@ def test_a_channel_that_moved_keeps_the_versions(old: World) -> None:
 
 
 def test_a_channel_that_is_more_important_now_is_heeded(old: World) -> None:
-    from envforge.demo.channel import ChannelBuilder
-
     other = ChannelBuilder(old.root / "other")
     other.add(package("a", "1.0", build="theirs_0"))
     other.write_index()
@@ -225,3 +226,52 @@ def test_a_build_that_was_replaced_by_another_of_the_same_version_keeps_the_vers
     again = old.lock(lockfile)
     assert versions(again) == ONES
     assert next(row.build_string for row in again.packages if row.name == "a") == "again_1"
+
+
+# -- through the command line ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spec(envforge: Shell, builder: ChannelBuilder) -> Path:
+    """Locked at 1.0 of ``a`` and ``b``; 2.0 of both came later."""
+    for name in ("a", "b"):
+        builder.add(package(name, "1.0", "c"))
+    builder.add(package("c"))
+    builder.write_index()
+    path = envforge.cwd / "environment.yml"
+    path.write_text(f"channels: [{builder.url}]\nplatforms: [linux-64, osx-arm64]\ndependencies: [a, b]\n")
+    envforge("lock")
+    for name in ("a", "b", "c"):
+        builder.add(package(name, "2.0", "c"))
+    builder.write_index()
+    return path
+
+
+def test_what_moved_is_said_in_a_line_a_package(envforge: Shell, spec: Path) -> None:
+    done = envforge("lock", "-P", "a", "-P", "c", "--dry-run")
+    assert done.out.splitlines()[2:-1] == [
+        "asked for:",
+        "  upgraded  a  1.0 → 2.0",
+        "with them:",
+        "  upgraded  c  1.0 → 2.0",
+        "2 upgraded",
+    ]
+    document = envforge("lock", "-P", "a", "--json").json
+    assert [(c["name"], c["old"], c["new"]) for c in document["difference"]["changes"]] == [
+        ("a", "1.0", "2.0")
+    ]
+    assert document["difference"]["counts"] == {"upgraded": 1}
+    again = envforge("lock")
+    assert again.out.splitlines()[2:][0].startswith("conda-lock.yml unchanged")
+    spec.write_text(spec.read_text().replace("[a, b]", "[a]"))
+    assert "removed  b  1.0" in envforge("lock").out
+
+
+def test_a_name_that_is_mistyped_and_one_that_cannot_move(envforge: Shell, spec: Path) -> None:
+    before = (envforge.cwd / "conda-lock.yml").read_bytes()
+    envforge("lock", "-P", "bb>1", status=None).assert_error(2, "bb is not locked", "envforge lock -P b>1")
+    envforge("lock", "-P", "b=7", status=None).assert_error(1, "b=7")
+    assert (envforge.cwd / "conda-lock.yml").read_bytes() == before
+    assert "note: a stays at 1.0: nothing newer fits" in envforge("lock", "-P", "a<2").err
+    spec.write_text(spec.read_text().replace("[a, b]", "[a]"))
+    assert "note: nothing needs b any more" in envforge("lock", "-P", "b").err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
-from envforge.resolvers.conda import parse_match_spec
+from envforge.resolvers.conda.request import parse_match_spec
 
 if TYPE_CHECKING:
     from rattler import PackageRecord
@@ -25,8 +25,12 @@ _WITH_BUILD = re.compile(r"(?P<version>[^ ]+) (?P<build>[^ ,]+)(?:,|$)")
 class CondaRows:
     """The conda rows of one platform, and what its target offers, to be asked many times."""
 
-    def __init__(self, rows: Iterable[LockedPackage], target: Target | None) -> None:
-        """``target`` is ``None`` where nothing is known of it: then every virtual package is there."""
+    def __init__(self, rows: Iterable[LockedPackage], target: Target | None, channels: Sequence[str]) -> None:
+        """``target`` is ``None`` where nothing is known of it: then every virtual package is there.
+
+        ``channels`` are the URLs that ``CHANNEL::`` may mean.
+        """
+        self.channels = tuple(channels)
         self.rows = {row.name: row for row in rows if row.manager == "conda"}
         self.target = target
         self._records: dict[str, PackageRecord] = {}
@@ -41,7 +45,7 @@ class CondaRows:
         if "://" in text and "::" not in text and "[" not in text:
             return text.partition("#")[0] == row.url
         text = _LICENSE.sub("", text).replace("[]", "")
-        spec = parse_match_spec(Line(text=text, at=line.at))
+        spec = parse_match_spec(Line(text=text, at=line.at), self.channels)
         if spec.channel is not None and str(spec.channel.base_url).rstrip("/") != row.channel:
             return False
         if spec.subdir is not None and spec.subdir != row.subdir:

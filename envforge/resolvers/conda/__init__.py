@@ -1,0 +1,13 @@
+"""The conda half: py-rattler solves for a target, and its answers and failures become ours."""
+
+from envforge.resolvers.conda.request import (
+    CondaRecord,
+    CondaRequest,
+    channel_url,
+    closure,
+    cutoff,
+    parse_match_spec,
+)
+from envforge.resolvers.conda.solver import Solver
+
+__all__ = ["CondaRecord", "CondaRequest", "Solver", "channel_url", "closure", "cutoff", "parse_match_spec"]
