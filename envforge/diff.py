@@ -13,7 +13,7 @@ from envforge.model.holding import Holding
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.urls import without_secrets
 
-__all__ = ["alike", "diff"]
+__all__ = ["alike", "diff", "newer"]
 
 _OTHER = {"conda": "pip", "pip": "conda"}
 _Rows = dict[tuple[str, str, str], LockedPackage]
@@ -137,6 +137,15 @@ def _kind(pair: Pair) -> str | None:
     if old.category != new.category:
         return "regrouped"
     return "amended" if _needs(old) != _needs(new) else None
+
+
+def newer(old: LockedPackage, new: LockedPackage) -> bool:
+    """Whether ``new`` has the higher version, or the same and the higher build number."""
+    order = _compared(old, new) if old.version != new.version else 0
+    if order == 0 and old.version == new.version and old.manager == new.manager == "conda":
+        numbers = [build_number(row.build_string) for row in (old, new)]
+        return all(number.isdigit() for number in numbers) and int(numbers[0]) < int(numbers[1])
+    return order < 0
 
 
 def _compared(old: LockedPackage, new: LockedPackage) -> int:

@@ -30,10 +30,12 @@ from envforge.node.scan import RECEIPT
 from envforge.node.sources import MirrorSource
 from envforge.reporting import Reporter
 
-__all__ = ["Survey", "holding", "survey"]
+__all__ = ["Survey", "holding", "holding_of_text", "survey"]
 
 _CONDA_NAME = re.compile(r"(?:[^\s\[\]=<>!]+::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)")
 _PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LARGEST = 100_000_000
+"""Bytes of a lockfile; the largest that are known have a tenth of that."""
 _WRONG = "name a lockfile, a mirror, a bundle or a prefix"
 
 
@@ -57,7 +59,9 @@ def holding(source: str, *, lock: str | None = None, reporter: Reporter | None =
     if path.is_symlink() and not path.exists():
         read_receipt(path)  # which says what is wrong with it
     try:
-        text = read_document(path, "the lockfile", do="name the right file")
+        if path.stat().st_size > _LARGEST:
+            raise InputError("larger than 100 MB, and no bundle", at=source, do=_WRONG)
+        text = read_document(path, "the lockfile", do=_WRONG)
     except FileNotFoundError as error:
         raise InputError(
             "no such lockfile, mirror, bundle or prefix", at=source, do="name one, or envforge lock"
@@ -67,7 +71,7 @@ def holding(source: str, *, lock: str | None = None, reporter: Reporter | None =
     def read(name: str) -> str:
         return read_document(beside / name, "the specification", do=_WRONG)
 
-    return _of_text(text, source, read)
+    return holding_of_text(text, source, read)
 
 
 def _of_directory(path: Path, lock: str | None, reporter: Reporter) -> Holding:
@@ -134,7 +138,7 @@ def _of_revision(name: str) -> Holding:
         dot = "./" if path.startswith(("./", "../")) else ""
         return _decoded(read_blob(f"{revision}:{dot}{place}"), source)
 
-    return _of_text(_decoded(read_blob(name), name), name, read)
+    return holding_of_text(_decoded(read_blob(name), name), name, read)
 
 
 def _decoded(content: bytes, place: str) -> str:
@@ -144,7 +148,13 @@ def _decoded(content: bytes, place: str) -> str:
         raise InputError("not a text file (UTF-8)", at=place, do=_WRONG) from error
 
 
-def _of_text(text: str, source: str, read: Callable[[str], str]) -> Holding:
+def holding_of_text(text: str, source: str, read: Callable[[str], str]) -> Holding:
+    """What the text of a lockfile holds.
+
+    :param source: its name, for errors.
+    :param read: gives the text of a file that the lockfile names, relative to it.
+    :raises InputError: if it is no lockfile.
+    """
     from envforge.formats import conda_lock  # a node reads none of these, and has no YAML
 
     lockfile = conda_lock.read(text, source=source)

@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from io import RawIOBase
 from pathlib import Path
 
-from envforge.edges.tarball import end_of_tar, member_header, padding
+from envforge.edges.tarball import member_header
 from envforge.errors import CouldNotError
 from envforge.formats import bundle_header
+from envforge.formats.ustar import END, padding
 from envforge.model.bundle import HEADER_SIZE, Header
 
 __all__ = ["Member", "places", "write_bundle"]
@@ -56,7 +57,7 @@ def write_bundle(
                 advance(len(chunk))
             _check(name, size, sha256, content, digest)
             whole.write(padding(size))
-        whole.write(end_of_tar())
+        whole.write(END)
         return whole.digest.finish(), whole.digest.size
 
 

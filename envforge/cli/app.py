@@ -44,6 +44,8 @@ COMMANDS = {
     "diff": "Say in what two lockfiles, prefixes or git revisions differ.",
     "tree": "Draw what needs what, across conda and PyPI.",
     "why": "Say why a package is there.",
+    "git-setup": "Have git show and merge lockfiles by what they mean.",
+    "git-driver": "What git calls, once git-setup told it to.",
     "completion": "Print what makes bash, zsh or fish complete envforge's words.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
@@ -71,7 +73,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"envforge.cli.{cmd_name}").command
+        command = importlib.import_module(f"envforge.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101
         if os.environ.get(FROM_BUNDLE) and cmd_name in _OF_THE_BUNDLE:
             command.epilog = _OF_THE_BUNDLE[cmd_name]

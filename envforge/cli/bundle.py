@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
+from envforge.cli.defaults import network
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +31,12 @@ __all__ = ["command"]
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: NAME-PLATFORM-DIGEST8.sh]"
 )
-@click.option("-p", "--platform", help="For which platform.  [default: the lock's only Linux platform]")
+@click.option(
+    "-p",
+    "--platform",
+    shell_complete=completing.platforms,
+    help="For which platform.  [default: the lock's only Linux platform]",
+)
 @click.option("--group", "groups", multiple=True, help="Carry this group, too; repeatable.")
 @click.option("--lock", metavar="NAME", help="Which lock of a mirror.")
 @click.option(
@@ -220,7 +227,10 @@ def _fetched(
     directory = cache_directory() / "mirrors" / f"{lock_name(given)}-{place}"
     options = MirrorOptions(platforms=(platform,), prune=True)
     fetcher = BuildingFetcher(
-        [(given.lockfile, source.absolute().parent)], cache=cache_directory(), reporter=console
+        [(given.lockfile, source.absolute().parent)],
+        cache=cache_directory(),
+        reporter=console,
+        access=network(),
     )
     mirror([given], directory, fetcher=fetcher, options=options, reporter=console)
     return MirrorSource(directory).artifact
@@ -247,7 +257,7 @@ def _runtime(
         None if own is not None else opened.locate,
         work=work,
         store=store,
-        fetcher=Fetcher(),
+        fetcher=Fetcher(access=network()),
         reporter=console,
         runtime_lock=own,
     )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from envforge.cli.completing import platforms as complete_platforms
-from envforge.cli.completing import sources
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.differences import difference_document, markdown_lines, summary, text_lines
 from envforge.errors import InputError
@@ -22,14 +21,14 @@ _LOCKFILE = "conda-lock.yml"
 
 
 @click.command("diff")
-@click.argument("old", metavar="[OLD", required=False, shell_complete=sources)
-@click.argument("new", metavar="[NEW]]", required=False, shell_complete=sources)
+@click.argument("old", metavar="[OLD", required=False, shell_complete=completing.sources)
+@click.argument("new", metavar="[NEW]]", required=False, shell_complete=completing.sources)
 @click.option(
     "-p",
     "--platform",
     "platforms",
     multiple=True,
-    shell_complete=complete_platforms,
+    shell_complete=completing.platforms,
     help="Only on this platform; repeatable.",
 )
 @click.option(

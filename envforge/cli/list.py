@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from envforge.cli.completing import platforms, sources
+from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result
 from envforge.cli.tables import aligned
 from envforge.errors import EnvforgeError, InputError
@@ -22,10 +22,15 @@ _KINDS = {"prefix": "envforge", "conda": "conda", "venv": "virtual environment"}
 
 @click.command("list")
 @click.argument(
-    "words", metavar="[LOCKFILE|MIRROR|BUNDLE|PREFIX] [MATCHSPEC]", nargs=-1, shell_complete=sources
+    "words",
+    metavar="[LOCKFILE|MIRROR|BUNDLE|PREFIX] [MATCHSPEC]",
+    nargs=-1,
+    shell_complete=completing.sources,
 )
 @click.option("--root", type=click.Path(path_type=Path), help="List the environments below this directory.")
-@click.option("-p", "--platform", shell_complete=platforms, help="Only the packages of this platform.")
+@click.option(
+    "-p", "--platform", shell_complete=completing.platforms, help="Only the packages of this platform."
+)
 @click.option("--lock", metavar="NAME", help="Which lock of a mirror.")
 @output_options
 def command(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.defaults import check_allowed, network, with_defaults
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.cli.specs import base_of, explained, read_specs
 from envforge.errors import AnswerNo, InputError
@@ -19,11 +21,13 @@ from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
 from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
+from envforge.settings import load_settings
 
 if TYPE_CHECKING:
     from envforge.lock.options import LockOptions
 
-__all__ = ["command"]
+
+__all__ = ["command", "lock_options"]
 
 
 @click.command("lock")
@@ -34,7 +38,14 @@ __all__ = ["command"]
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The lockfile.  [default: conda-lock.yml]"
 )
-@click.option("-p", "--platform", "platforms", multiple=True, help="Lock for this platform; repeatable.")
+@click.option(
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Lock for this platform; repeatable.",
+)
 @click.option(
     "--profile",
     "profiles",
@@ -59,13 +70,20 @@ __all__ = ["command"]
 @click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
-    "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
+    "-P",
+    "--upgrade-package",
+    "upgrade",
+    multiple=True,
+    metavar="PKG",
+    shell_complete=completing.packages,
+    help="Let the version of PKG go.",
 )
 @click.option(
     "--no-binary",
     "no_binary",
     multiple=True,
     metavar="PKG",
+    shell_complete=completing.packages,
     help="Build PKG from its sdist; runs its code here.",
 )
 @click.option("--environment", metavar="NAME", help="Lock this environment of a pixi manifest.")
@@ -98,7 +116,7 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     output = output or Path("conda-lock.yml")
     previous = _previous(output)
-    chosen = _options(options, previous)
+    chosen = lock_options(options, previous)
     spec = read_specs(
         console,
         specs + files,
@@ -106,6 +124,7 @@ def command(
         insist=options["environment"] is not None,
         python=chosen.python,
     )
+    spec = with_defaults(spec, load_settings())
     if check:
         return _check(console, spec, previous, output, chosen)
     return _lock(console, spec, previous, output, chosen, dry_run=dry_run)
@@ -138,12 +157,13 @@ def _lock(
             base=base_of(spec),
             sources=[_seen_from(output, source) for source in spec.sources],
             cache=cache_directory(),
-            fetcher=Fetcher(offline=options.offline),
+            fetcher=Fetcher(offline=options.offline, access=network()),
             reporter=console,
             place=output.absolute().parent,
         )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
+    check_allowed((channel.url for channel in lockfile.channels), load_settings())
     text = conda_lock.write(lockfile)
     if not dry_run:
         write_atomically(output, text)
@@ -167,7 +187,8 @@ def _seen_from(output: Path, source: str) -> str:
     return Path(os.path.relpath(source, output.absolute().parent)).as_posix()
 
 
-def _options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
+def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
+    """What was given on the command line, and what the lockfile that is renewed says beside that."""
     from envforge.lock.options import LockOptions, settings_of
     from envforge.lock.upgrades import Upgrade
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.choosing import one_platform
-from envforge.cli.completing import packages, platforms, sources
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.tables import cut, width
 from envforge.errors import AnswerNo
@@ -25,7 +25,7 @@ _LEAST = 20
 
 
 @click.command("tree")
-@click.argument("package", metavar="[PKG]", required=False, shell_complete=packages)
+@click.argument("package", metavar="[PKG]", required=False, shell_complete=completing.packages)
 @click.option(
     "-l",
     "--lockfile",
@@ -33,7 +33,7 @@ _LEAST = 20
     default="conda-lock.yml",
     show_default=True,
     metavar="SOURCE",
-    shell_complete=sources,
+    shell_complete=completing.sources,
     help="Of this lockfile, mirror, bundle or prefix.",
 )
 @click.option(
@@ -41,7 +41,7 @@ _LEAST = 20
     "--platform",
     "named",
     multiple=True,
-    shell_complete=platforms,
+    shell_complete=completing.platforms,
     help="For this platform; repeatable.  [default: this machine's, or the first that is locked]",
 )
 @click.option("--reverse", is_flag=True, help="Who needs it, instead of what it needs.")

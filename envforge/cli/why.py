@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.choosing import chosen_platforms
-from envforge.cli.completing import packages, platforms, sources
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.tables import cut, width
 from envforge.why import Presence, Reason, why
@@ -20,7 +20,7 @@ _NAMED = 3
 
 
 @click.command("why")
-@click.argument("package", metavar="PKG", shell_complete=packages)
+@click.argument("package", metavar="PKG", shell_complete=completing.packages)
 @click.option(
     "-l",
     "--lockfile",
@@ -28,7 +28,7 @@ _NAMED = 3
     default="conda-lock.yml",
     show_default=True,
     metavar="SOURCE",
-    shell_complete=sources,
+    shell_complete=completing.sources,
     help="In this lockfile, mirror, bundle or prefix.",
 )
 @click.option(
@@ -36,7 +36,7 @@ _NAMED = 3
     "--platform",
     "named",
     multiple=True,
-    shell_complete=platforms,
+    shell_complete=completing.platforms,
     help="On this platform; repeatable.  [default: all that are locked]",
 )
 @output_options

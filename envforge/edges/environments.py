@@ -28,7 +28,7 @@ from envforge.reporting import Reporter
 
 __all__ = ["environment_kind", "read_environment"]
 
-_LARGEST = 200_000_000  # bytes of one record; tens of thousands of files are a few million
+_LARGEST = 50_000_000  # bytes of one record; tens of thousands of files are a few million
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*")
@@ -143,14 +143,19 @@ def _records(folder: Path, found: _Found) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _document(path: Path) -> dict[str, Any] | None:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+    if not _readable(path):
         return None
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _readable(path: Path) -> bool:
+    """Whether it is a file that can be read: a pipe would never end."""
+    status = path.stat()
+    return stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST
 
 
 def _conda_row(record: Mapping[str, Any], platform: str) -> LockedPackage:
@@ -206,6 +211,7 @@ def _python(path: Path, site_packages: Path, platform: str, owned: set[str], fou
         if f"{prefix}{name}" in owned:
             continue
         try:
+            _check_files(Path(str(info)))
             row = _python_row(distribution, platform)
             size = sum(file.size or 0 for file in distribution.files or ()) or None
             asked = row.name if distribution.read_text("REQUESTED") is not None else None
@@ -215,6 +221,13 @@ def _python(path: Path, site_packages: Path, platform: str, owned: set[str], fou
         if row.name not in known:
             known.add(row.name)
             found.add(row, size, asked)
+
+
+def _check_files(info: Path) -> None:
+    """Refuse metadata that is no file, or too large, before it is read by somebody who does not ask."""
+    for path in info.iterdir() if info.is_dir() else [info]:
+        if not _readable(path) and not path.is_dir():
+            raise ValueError(path)
 
 
 def _python_row(distribution: importlib.metadata.Distribution, platform: str) -> LockedPackage:

@@ -17,7 +17,7 @@ from envforge.formats._draft import Around, PipPart, Place, beside
 from envforge.formats._fields import redacted, suggestion
 from envforge.formats._requirement import check_index, check_project_name, hash_of, requirement_text
 
-__all__ = ["PipReader", "check_index", "check_project_name", "expanded", "find_links", "logical_lines"]
+__all__ = ["PipReader", "expanded", "find_links", "logical_lines"]
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")

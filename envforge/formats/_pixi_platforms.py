@@ -16,7 +16,7 @@ from envforge.formats._toml import Node
 from envforge.model.platforms import PLATFORMS, VirtualPackage
 from envforge.model.spec import Assumption
 
-__all__ = ["Workspace", "read_platforms"]
+__all__ = ["Workspace", "is_a_part", "read_platforms"]
 
 _FAMILIES = {
     "unix": ("linux-", "osx-"),
@@ -85,6 +85,11 @@ class Workspace:
             )
 
 
+def is_a_part(node: Node) -> bool:
+    """Whether ``node`` is a feature or an environment, and not the root of the manifest."""
+    return node.path[-2:-1] in (("feature",), ("environments",))
+
+
 def read_platforms(workspace: Node, parts: Sequence[Node], around: Around) -> Workspace:
     """The platforms that all features have; of several of one subdir, the first.
 
@@ -109,7 +114,7 @@ def read_platforms(workspace: Node, parts: Sequence[Node], around: Around) -> Wo
 def _shared(entries: list[_Entry], parts: Sequence[Node]) -> list[_Entry]:
     """The entries that every feature has."""
     for part in parts:
-        own = part.get("platforms") if "feature" in part.path else None
+        own = part.get("platforms") if is_a_part(part) else None
         if own is not None:
             wanted = own.texts("a platform")
             entries = [entry for entry in entries if entry.name in wanted or entry.subdir in wanted]

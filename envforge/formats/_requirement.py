@@ -223,6 +223,10 @@ def _no_requirement(text: str, error: InvalidRequirement) -> InputError:
             f"{shown!r} is not the path of a project's directory",
             do="write it relative to this file: ./DIRECTORY",
         )
+    if "::" in text or re.fullmatch(r"[\w.-]+=[^=\s]+=\w+", text):
+        return InputError(
+            f"{shown!r} is a dependency of conda", do="write it below dependencies: in an environment.yml"
+        )
     if re.fullmatch(r"[\w.-]+=[^=].*", text):
         return InputError(f"{shown!r} is no requirement", do=f"write {shown.replace('=', '==', 1)}")
     reason = str(error).splitlines()[0]

@@ -17,7 +17,7 @@ CONDA_KEYS = frozenset(
     ("version", "build", "build-number", "channel", "subdir", "file-name", "md5", "sha256", "license")
     + ("license-family", "url", "git", "path", "branch", "tag", "rev", "subdirectory")
 )
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"([^\s\[\]=<>!]+::)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _IN_BRACKETS = {"build-number": "build_number", "file-name": "fn"}
 _SOURCES = ("git", "path", "url")
 _SCP = re.compile(r"([\w.-]+@[\w.-]+):(?!//)(.*)")
@@ -38,7 +38,7 @@ def conda_text(name: str, node: Node) -> str:
         if key in table:
             raise table[key].error(
                 f"{name} is to be built from its source, and only packages of channels are locked",
-                do="build it, put it into a channel, and write its version here",
+                do="build it, put it into a channel, and write its version; or lock another --environment",
             )
     said = {key: inner.text() for key, inner in table.items() if inner.value not in ("", "*")}
     if not said.keys() <= {"version", "build", "channel"}:

@@ -7,7 +7,8 @@ are for the packages that name them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 
 from envforge.errors import InputError
 from envforge.formats._draft import PYPI, Around, Draft, Place, check_group
@@ -98,6 +99,9 @@ class _Reader:
         markers = [table["markers"].text("a marker")] if "markers" in table else []
         markers += [f"{key} {table[key].text('a comparison')}" for key in _MARKERS if key in table]
         marker = " and ".join(f"({one})" for one in markers) if len(markers) > 1 else "".join(markers)
+        version = table.get("version")
+        if version is not None and re.match(r"\d", str(version.value)):  # as pipenv takes it
+            table = table | {"version": replace(version, value=f"=={version.value}")}
         text = requirement_of(name, node, table, place, marker)
         self.draft.pip.lines.append(place.line(text))
         if "editable" in table and table["editable"].boolean():

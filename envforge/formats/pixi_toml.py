@@ -15,7 +15,7 @@ from envforge.errors import InputError
 from envforge.formats._draft import Around, Draft, Place, check_name
 from envforge.formats._fields import redacted
 from envforge.formats._pip_lines import find_links
-from envforge.formats._pixi_platforms import Workspace, read_platforms
+from envforge.formats._pixi_platforms import Workspace, is_a_part, read_platforms
 from envforge.formats._requirement import check_index, check_project_name
 from envforge.formats._tables import conda_text, requirement_of
 from envforge.formats._toml import Node, read_toml
@@ -30,8 +30,9 @@ _CONDA = ("dependencies", "host-dependencies", "build-dependencies")
 _PYPI = "pypi-dependencies"
 _FEATURE = frozenset(
     (*_CONDA, _PYPI, "pypi-options", "system-requirements", "platforms", "channels", "channel-priority")
-    + ("solve-strategy", "target", "tasks", "activation", "constraints", "dev", "no-default-feature")
+    + ("solve-strategy", "target", "tasks", "activation", "constraints", "dev")
 )
+_ENVIRONMENT = frozenset(("features", "solve-group", "no-default-feature"))
 _ROOT = _FEATURE | {"workspace", "project", "feature", "environments", "package", "exclude-newer"} | {
     "pypi-exclude-newer", "tool", "$schema"
 }  # fmt: skip
@@ -77,6 +78,10 @@ def read_manifest(root: Node, draft: Draft, around: Around, also: Collection[str
     if name is not None:
         draft.name = check_name(re.sub(r"\s+", "-", name.text("a name")), at=name.at)
     reader = _Reader(draft=draft, around=around)
+    inline = root.get("environments", around.environment or _DEFAULT)
+    if inline is not None and isinstance(inline.value, dict):
+        _check_keys(inline, _FEATURE | _ENVIRONMENT, around)
+        reader.parts.append(inline)
     for feature in features:
         if feature == _DEFAULT:
             reader.parts.append(root)
@@ -103,7 +108,7 @@ def _features(root: Node, around: Around, also: Collection[str]) -> tuple[str, .
     named: Node | None = chosen
     without_default = False
     if isinstance(chosen.value, dict):
-        keys = chosen.known(frozenset(("features", "solve-group", "no-default-feature")))
+        keys = chosen.table()
         named = keys.get("features")
         without_default = "no-default-feature" in keys and keys["no-default-feature"].boolean()
         if "solve-group" in keys:
@@ -166,7 +171,7 @@ class _Reader:
         """The channels of all features, the most important first."""
         found: list[tuple[int, str]] = []
         for part in self.parts:
-            own = part.get("channels") if "feature" in part.path else None
+            own = part.get("channels") if is_a_part(part) else None
             node = own or workspace.get("channels")
             for item in node.items() if node is not None else []:
                 url, priority = item, None

@@ -60,7 +60,12 @@ class Job:
     @cached_property
     def solver(self) -> conda.Solver:
         """One for all targets: what they share is loaded once."""
-        return conda.Solver(cache=self.cache, offline=self.options.offline)
+        return conda.Solver(
+            cache=self.cache,
+            offline=self.options.offline,
+            fetcher=self.fetcher,
+            channels=self.channels,
+        )
 
     @cached_property
     def builder(self) -> Builder:

@@ -289,3 +289,11 @@ def test_a_prefix_is_the_lock_that_it_was_made_of(ask: Ask, journey: Journey, tm
     write(tmp_path / "more-lock.yml", changed)
     assert "upgraded  greet  1.0 → 9\n" in ask("diff", "P", "more-lock.yml", status=1).out
     assert ask("why", "greet-core", "-l", "P").out.splitlines()[0].startswith("greet-core 1.4 on ")
+
+
+def test_every_kind_is_in_the_reference() -> None:
+    from tests.docs.sandbox import ROOT
+
+    page = (ROOT / "docs" / "reference" / "differences.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip(" `") for line in page.splitlines() if line.startswith("| `")]
+    assert tuple(rows) == KINDS

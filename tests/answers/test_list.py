@@ -156,6 +156,48 @@ def test_records_that_cannot_be_used_are_left_out_and_said(
     assert "1 records cannot be used, and are left out" in reporter.notes[0]
 
 
+def test_metadata_that_cannot_be_used(tmp_path: Path) -> None:
+    """What would be waited for for ever, what is larger than a disk, and what names what it likes."""
+    site_packages = tmp_path / "lib" / "python3.12" / "site-packages"
+    texts = {
+        "good": "Name: good\nVersion: 1\nRequires-Dist: x; extra == 'y'\n",
+        "evil": "Name: ../x\nVersion: 1\n",
+        "bare": "",
+    }
+    for name, text in texts.items():
+        folder = site_packages / f"{name}-1.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(text)
+    for name in ("pipe", "huge"):
+        (site_packages / f"{name}-1.dist-info").mkdir()
+    os.mkfifo(site_packages / "pipe-1.dist-info" / "METADATA")
+    with (site_packages / "huge-1.dist-info" / "METADATA").open("wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / "pyvenv.cfg").touch()
+    reporter = Recorder()
+    held = read_environment(tmp_path, reporter=reporter)
+    assert [(row.name, dict(row.dependencies)) for row in held.lockfile.packages] == [("good", {})]
+    assert "4 records cannot be used" in reporter.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "the file is empty"),
+        (b"\0\xff" * 1000, "not text"),
+        (b"version: 2\n", "version 2"),
+        (None, "larger than 100 MB"),
+    ],
+)
+def test_files_of_another_kind(ask: Ask, tmp_path: Path, content: bytes | None, why: str) -> None:
+    with (tmp_path / "conda-lock.yml").open("wb") as file:
+        file.write(content or b"")
+        if content is None:
+            file.truncate(500_000_000)
+    for words in (["list"], ["tree"], ["why", "a"], ["diff", "conda-lock.yml"]):
+        ask(*words, status=2).assert_error(2, why)
+
+
 # -- below a directory ---------------------------------------------------------------------------------
 
 

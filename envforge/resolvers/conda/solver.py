@@ -15,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from envforge.model.access import Access
+from envforge.edges.fetch import Fetcher
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
-from envforge.resolvers.client import conda_client
+from envforge.resolvers.client import BroughtChannels, conda_client
 from envforge.resolvers.conda.channel_errors import channel_error
 from envforge.resolvers.conda.preferred import preferred_records
 from envforge.resolvers.conda.request import CondaRecord, CondaRequest, cutoff, parse_match_spec
@@ -38,7 +38,9 @@ class Solver:
 
     :param cache: where repodata is cached.
     :param offline: use the cached repodata only.
-    :param access: what a site has elsewhere, and what hosts want to be shown, for ``channels`` (URLs).
+    :param fetcher: knows what a site has elsewhere and what hosts want to be shown, and brings what
+        py-rattler's own client cannot.
+    :param channels: the URLs that requests will name.
     """
 
     def __init__(
@@ -46,13 +48,14 @@ class Solver:
         *,
         cache: Path,
         offline: bool = False,
-        access: Access | None = None,
+        fetcher: Fetcher | None = None,
         channels: Sequence[str] = (),
     ) -> None:
         self._cache = cache
         self._offline = offline
-        self._access = access or Access()
+        self._fetcher = fetcher or Fetcher(offline=offline)
         self._channels = tuple(channels)
+        self._brought = BroughtChannels(cache / "channels", self._fetcher)
 
     @cached_property
     def gateway(self) -> Gateway:
@@ -63,7 +66,7 @@ class Solver:
         return Gateway(
             cache_dir=self._cache / "repodata",
             default_config=SourceConfig(cache_action=action),
-            client=conda_client(self._access, self._channels),
+            client=conda_client(self._fetcher.access, self._channels),
         )
 
     def solve(self, request: CondaRequest) -> tuple[CondaRecord, ...]:
@@ -74,7 +77,8 @@ class Solver:
         :raises CouldNotError: if a channel cannot be read.
         """
         records = self.ask(request, _solved)
-        return tuple(sorted(map(_record, records), key=lambda record: record.name))
+        found = (_record(record, self._brought.origin(str(record.url))) for record in records)
+        return tuple(sorted(found, key=lambda record: record.name))
 
     def lesser_variants(
         self, request: CondaRequest, records: Sequence[CondaRecord]
@@ -88,7 +92,8 @@ class Solver:
         """The answer to ``question`` about ``request``; errors as :meth:`solve` has them."""
         from rattler.exceptions import GatewayError
 
-        asked = Asked(self.gateway, request)
+        platform = request.target.platform
+        asked = Asked(self.gateway, request, [self._brought.place(url, platform) for url in request.channels])
 
         async def answer() -> T:
             return await question(asked)
@@ -114,13 +119,14 @@ async def _solved(asked: Asked) -> list[RepoDataRecord]:
 class Asked:
     """One request, and what the engine can be asked about it.  Raises what py-rattler raises."""
 
-    def __init__(self, gateway: Gateway, request: CondaRequest) -> None:
+    def __init__(self, gateway: Gateway, request: CondaRequest, channels: Sequence[str]) -> None:
+        """``channels`` are the URLs at which the engine finds those of the request."""
         from rattler import Channel
 
         self.request = request
         self.specs = [self.parse(line) for line in request.specs]
         self._gateway = gateway
-        self._channels = [Channel(url) for url in request.channels]
+        self._channels = [Channel(url) for url in channels]
         self.cutoff = cutoff(request.exclude_newer)
 
     def parse(self, line: Line) -> MatchSpec:
@@ -198,7 +204,7 @@ def _virtual_packages(target: Target) -> list[Any]:
     ]
 
 
-def _record(record: RepoDataRecord) -> CondaRecord:
+def _record(record: RepoDataRecord, url: str) -> CondaRecord:
     raw = json.loads(record.to_json())
     depends = tuple(raw.get("depends") or ())
     names = {text.split(" ")[0] for text in depends}
@@ -206,7 +212,7 @@ def _record(record: RepoDataRecord) -> CondaRecord:
         name=record.name.normalized,
         version=str(record.version),
         build=str(record.build),
-        url=str(record.url),
+        url=url,
         sha256=record.sha256.hex() if record.sha256 else None,
         md5=record.md5.hex() if record.md5 else None,
         size=record.size,
