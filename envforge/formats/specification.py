@@ -20,7 +20,7 @@ from envforge.formats import environment_yml, pipfile, pixi_toml, pyproject_toml
 from envforge.formats._draft import Around, Draft, PipPart
 from envforge.model.spec import EnvironmentSpec, Line
 
-__all__ = ["joined", "read_specification", "tied_to_a_platform"]
+__all__ = ["joined", "read", "read_specification", "tied_to_a_platform"]
 
 _READERS: dict[str, Callable[..., Draft]] = {
     "environment.yml": environment_yml.read,
@@ -51,6 +51,21 @@ _BUILT = re.compile(r"(?:\S+::)?[\w.-]+={1,2}[^=\s*<>|,]+=(?P<build>\w+_\d+)")
 _NOARCH = re.compile(r"py[a-z]?hd?[0-9a-f]+_\d+|pyh[0-9a-f]*_\d+|hd8ed1ab_\d+|py_\d+")
 _MINORS = range(41)
 _PATCHES = range(61)
+
+
+def read(text: str, *, source: str) -> EnvironmentSpec:
+    """What one file says that names no other.
+
+    :param source: the file's name: the format goes by it, and the places of errors.
+    :raises InputError: if something in it cannot be used.
+    """
+
+    def itself(path: str) -> str:
+        if path != source:
+            raise InputError("another file is named, and only this one is read", at=path)
+        return text
+
+    return read_specification([source], read=itself)
 
 
 def read_specification(
