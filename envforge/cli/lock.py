@@ -18,13 +18,15 @@ from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock
 from envforge.formats._requirement import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
-from envforge.model.platforms import Target, VirtualPackage, check_platform, platform_of
+from envforge.model.platforms import Target, VirtualPackage, check_platform, overrides_of, platform_of
 from envforge.model.profile import intersected
 from envforge.model.spec import EnvironmentSpec
+from envforge.resolvers.conda.request import PRIORITIES
 from envforge.settings import load_settings
 
 if TYPE_CHECKING:
     from envforge.lock.options import LockOptions
+    from envforge.resolvers.conda import LesserVariant
 
 
 __all__ = ["command", "lock_options"]
@@ -87,6 +89,11 @@ __all__ = ["command", "lock_options"]
     help="Build PKG from its sdist; runs its code here.",
 )
 @click.option("--environment", metavar="NAME", help="Lock this environment of a pixi manifest.")
+@click.option(
+    "--channel-priority",
+    type=click.Choice(PRIORITIES),
+    help="Whether later channels count for what an earlier one has.  [default: strict]",
+)
 @click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
 @click.option("--check", is_flag=True, help="Only say whether the lockfile still satisfies the SPEC.")
 @click.option("--offline", is_flag=True, help="Resolve from the cache only.")
@@ -147,7 +154,8 @@ def _lock(
     from envforge.settings import cache_directory
 
     targets = targets_for(spec, options, previous, _host())
-    _tell_targets(console, targets, previous)
+    _tell_targets(console, targets, previous, options)
+    lesser: dict[str, tuple[LesserVariant, ...]] = {}
     with explained(console, spec, targets, _host()):
         lockfile = lock(
             spec,
@@ -160,6 +168,7 @@ def _lock(
             fetcher=Fetcher(offline=options.offline, access=network()),
             reporter=console,
             place=output.absolute().parent,
+            lesser=lesser.__setitem__,
         )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
@@ -171,7 +180,15 @@ def _lock(
         for line in unmoved(options.upgrade, previous, lockfile):
             console.note(line)
     print_locked(
-        console, Locked(spec=spec, before=previous, after=lockfile, path=output, written=not dry_run)
+        console,
+        Locked(
+            spec=spec,
+            before=previous,
+            after=lockfile,
+            lesser=lesser,
+            path=output,
+            written=not dry_run,
+        ),
     )
     return 0
 
@@ -215,11 +232,17 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
             sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
             or _texts(kept.get("no-binary"))
         ),
+        channel_priority=given["channel_priority"] or _priority(kept.get("channel-priority")),
+        overrides=overrides_of(os.environ),
         exclude_newer=given["exclude_newer"]
         or (str(kept["exclude-newer"]) if "exclude-newer" in kept else None),
         environment=given["environment"] or (str(kept["environment"]) if "environment" in kept else None),
         offline=given["offline"],
     )
+
+
+def _priority(value: object) -> str:
+    return value if isinstance(value, str) and value in PRIORITIES else "strict"
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -291,7 +314,15 @@ def _host() -> str:
     return platform_of(machine.system(), machine.machine())
 
 
-def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockfile | None) -> None:
+def _tell_targets(
+    console: Console, targets: tuple[Target, ...], previous: Lockfile | None, options: LockOptions
+) -> None:
+    profiles = {target.platform for target in options.targets}
+    for override in options.overrides:
+        if any(t.platform not in profiles and override.applied(t) == t for t in targets):
+            console.note(
+                f"{override.variable} is set: {override.package or f'no {override.name}'} is assumed"
+            )
     for target in targets:
         before = previous.target(target.platform) if previous is not None else None
         if before is not None and before != target:

@@ -51,12 +51,10 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     first = 0
     for number, line in enumerate(_BREAK.split(text), 1):
         first = first or number
-        # A comment ends with its line, whatever its last character is.
-        if line.endswith("\\") and not line.lstrip().startswith("#"):
-            parts.append(line[:-1].strip(" ") if not parts else f" {line[:-1].strip()}")
+        if line.endswith("\\") and not line.lstrip().startswith("#"):  # a comment ends with its line
+            parts.append(line[:-1])
             continue
-        parts.append(line if not parts else f" {line.strip()}")
-        yield first, "".join(parts)
+        yield first, "".join(parts) + (f" {line}" if line.startswith("#") else line)
         parts, first = [], 0
     if parts:
         yield first, "".join(parts)

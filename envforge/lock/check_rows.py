@@ -171,7 +171,8 @@ class _Platform:
         met = self.conda.meets(name, rest)
         if met is None:
             yield Unmet(f"{row.name} needs {name} {rest}, which is not locked {self.on}", at)
-        elif not met:
+        elif not met and self.ours:
+            # conda-lock writes what packages say of themselves, which channels correct.
             verb = "assumed" if name.startswith("__") else "locked"
             yield Unmet(
                 f"{row.name} needs {name} {rest}, and {self.conda.version(name)} is {verb} {self.on}", at

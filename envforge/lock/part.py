@@ -42,6 +42,7 @@ class Part:
     runtime: tuple[LockedPackage, ...]
     built: tuple[BuiltWheel, ...] = ()
     custom: Mapping[str, str] = field(default_factory=dict)
+    lesser: tuple[conda.LesserVariant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Job:
     reporter: Reporter
     base: Path
     place: Path
+    compare: bool = False
+    """Whether to look for packages that would be others if more were assumed."""
 
     @cached_property
     def solver(self) -> conda.Solver:
@@ -98,7 +101,8 @@ class Job:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
         specs = self.spec.conda_for(target.platform)
-        records = self._solve(specs, target, kept, self._upgraded("conda")) if specs else ()
+        request = self._request(specs, target, kept, self._upgraded("conda"))
+        records = self._solved(request) if specs else ()
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
@@ -106,7 +110,10 @@ class Job:
         found = self.pypi_half.resolve(
             target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
         )
-        return self._part(target, rows + found.rows, found, runtime)
+        part = self._part(target, rows + found.rows, found, runtime)
+        if self.compare and records:
+            part = replace(part, lesser=self.solver.lesser_variants(request, records))
+        return part
 
     def _part(
         self,
@@ -148,14 +155,27 @@ class Job:
         preferred: tuple[LockedPackage, ...],
         constraints: tuple[Line, ...] = (),
     ) -> tuple[conda.CondaRecord, ...]:
-        request = conda.CondaRequest(
+        return self._solved(self._request(specs, target, preferred, constraints))
+
+    def _request(
+        self,
+        specs: tuple[Line, ...],
+        target: Target,
+        preferred: tuple[LockedPackage, ...],
+        constraints: tuple[Line, ...],
+    ) -> conda.CondaRequest:
+        return conda.CondaRequest(
             channels=self.channels,
             specs=specs,
             target=target,
             preferred=preferred,
+            before=self.previous.target(target.platform) if self.previous is not None else None,
             constraints=constraints,
+            channel_priority=self.options.channel_priority,
             exclude_newer=self.options.exclude_newer,
         )
+
+    def _solved(self, request: conda.CondaRequest) -> tuple[conda.CondaRecord, ...]:
         try:
             return self.solver.solve(request)
         except UnsatisfiableError as error:
@@ -163,7 +183,7 @@ class Job:
                 raise
             self.solver.solve(replace(request, constraints=()))  # what cannot be had at all says so itself
             raise UnsatisfiableError(
-                f"nothing satisfies the specification for {target.platform} with "
+                f"nothing satisfies the specification for {request.target.platform} with "
                 + " and ".join(line.text for line in request.constraints),
                 at=", ".join(line.at for line in request.constraints),
                 do=f"envforge lock {' '.join(f'-P {one.name}' for one in self.options.upgrade)}",

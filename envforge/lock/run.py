@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +39,7 @@ def lock(
     fetcher: Fetcher,
     reporter: Reporter,
     place: Path | None = None,
+    lesser: Callable[[str, tuple[conda.LesserVariant, ...]], None] | None = None,
 ) -> Lockfile:
     """Resolve ``spec`` for every target.
 
@@ -47,6 +48,8 @@ def lock(
     :param place: the directory that the lockfile will lie in, if it is another one.
     :param sources: the specification's files as the lockfile should name them.
     :param cache: where repodata and metadata are cached.
+    :param lesser: is told, for each platform, which packages would be others if more were assumed of it; that
+        is looked for only if somebody wants to know.
     :raises InputError: for a specification that cannot be used.
     :raises UnsatisfiableError: if nothing satisfies it on one of the targets.
     :raises CouldNotError: if a channel or an index cannot be read.
@@ -55,12 +58,18 @@ def lock(
     check_upgrades(options.upgrade, previous, spec)
     channels = _channels(spec, options, base)
     places = _places(spec, options, base)
-    job = Job(spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base)
+    job = Job(
+        spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base,
+        compare=lesser is not None,
+    )  # fmt: skip
     parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted({*options.no_binary, *spec.no_binary} - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
     chosen = choices(spec, options)
+    for target, part in zip(targets, parts, strict=True):
+        if lesser is not None:
+            lesser(target.platform, part.lesser)
     return Lockfile(
         packages=tuple(row for part in parts for row in part.rows),
         channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),

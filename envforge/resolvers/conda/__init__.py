@@ -9,5 +9,15 @@ from envforge.resolvers.conda.request import (
     parse_match_spec,
 )
 from envforge.resolvers.conda.solver import Solver
+from envforge.resolvers.conda.variants import LesserVariant
 
-__all__ = ["CondaRecord", "CondaRequest", "Solver", "channel_url", "closure", "cutoff", "parse_match_spec"]
+__all__ = [
+    "CondaRecord",
+    "CondaRequest",
+    "LesserVariant",
+    "Solver",
+    "channel_url",
+    "closure",
+    "cutoff",
+    "parse_match_spec",
+]

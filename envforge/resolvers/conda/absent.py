@@ -6,11 +6,13 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from envforge.model.platforms import PLATFORMS
 from envforge.model.spec import Line
 from envforge.model.urls import redacted
+from envforge.resolvers.conda.universe import is_newer
 
 if TYPE_CHECKING:
     from rattler import MatchSpec, RepoDataRecord
@@ -86,7 +88,7 @@ async def absent(asked: Asked) -> list[Problem]:
     unmet = [
         (line, spec)
         for line, spec in lines
-        if spec.name.normalized in found and not any(map(spec.matches, found[spec.name.normalized]))
+        if spec.name.normalized in found and not _has(spec, found[spec.name.normalized], asked.cutoff)
     ]
     if not lacking and not unmet:
         return []
@@ -110,6 +112,10 @@ def _by_name(channels: Sequence[Sequence[RepoDataRecord]]) -> dict[str, list[Rep
     for record in (record for records in channels for record in records):
         found.setdefault(record.name.normalized, []).append(record)
     return found
+
+
+def _has(spec: MatchSpec, records: Sequence[RepoDataRecord], cutoff: datetime | None) -> bool:
+    return any(spec.matches(record) and not is_newer(record, cutoff) for record in records)
 
 
 async def _elsewhere(asked: Asked, names: Sequence[str]) -> dict[str, dict[str, list[RepoDataRecord]]]:
@@ -183,6 +189,9 @@ def _no_such_build(
     from rattler import MatchSpec
 
     name = spec.name.normalized
+    if any(map(spec.matches, records)):
+        what = f"every {line.text} was made after {asked.request.exclude_newer}"
+        return Problem(what=what, at=(line.at,), do=("take a later --exclude-newer",))
     what = f"no build of {name} is {line.text}"
     version = str(spec.version or "*")
     right_version = [record for record in records if MatchSpec(f"{name} {version}").matches(record)]

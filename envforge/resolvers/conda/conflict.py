@@ -49,6 +49,11 @@ class Need:
     partly: bool = False
 
     @property
+    def assumed(self) -> bool:
+        """Whether it comes from no line, but from looking at one release of a package at a time."""
+        return self.chain[0].line is None
+
+    @property
     def chain(self) -> tuple[Need, ...]:
         """From the line of the specification to this."""
         return (self,) if self.via is None else (*self.via.chain, self)
@@ -126,6 +131,8 @@ class _Search:
     until: float
     open: dict[str, frozenset[int]] = field(default_factory=dict)
     needs: dict[str, list[Need]] = field(default_factory=dict)
+    release: Need | None = None
+    """The release that is assumed of a package."""
     lines: dict[str, frozenset[str]] = field(default_factory=dict)
     """The lines that had a part in which builds of a package are left."""
     _usable: dict[tuple[str, int], frozenset[int]] = field(default_factory=dict)
@@ -134,7 +141,7 @@ class _Search:
         """The first conflict."""
         for line, name, spec in asked:
             need = Need(name=name, texts=(line.text,), admitted=self.universe.places(name, spec), line=line)
-            if self._narrow(need, frozenset((line.at,))):
+            if self._narrow(need, frozenset((line.text,))):
                 return self._conflict(name)
         return self.go_on()
 
@@ -159,8 +166,9 @@ class _Search:
     def assuming(self, name: str, places: frozenset[int]) -> _Search:
         """The same search, as if only some builds of ``name`` were left."""
         copy = {key: list(needs) for key, needs in self.needs.items()}
+        copy[name].append(Need(name=name, texts=(name,), admitted=places))
         opened = {**self.open, name: places}
-        return replace(self, open=opened, needs=copy, lines=dict(self.lines))
+        return replace(self, open=opened, needs=copy, lines=dict(self.lines), release=copy[name][-1])
 
     def go_on(self) -> Conflict | None:
         """Narrow down until nothing changes; the first conflict."""
@@ -212,7 +220,7 @@ class _Search:
         admitted = frozenset().union(*map(self.universe.all_matching, texts))
         via = self.needs[name][0]
         wanted = frozenset.intersection(*(need.admitted for need in self.needs[name]))
-        own = {need.line.at for need in via.chain if need.line is not None}
+        own = {need.line.text for need in via.chain if need.line is not None}
         need = Need(
             name=other,
             texts=tuple(dict.fromkeys(" and ".join(text) for text in texts)),
@@ -260,22 +268,42 @@ class _Search:
 
     def _conflict(self, name: str) -> Conflict | None:
         """What is told begins with a line of the specification, one of those that need ``name``."""
-        roots = dict.fromkeys(need.chain[0] for need in self.needs[name])
+        roots = dict.fromkeys(need.chain[0] for need in self.needs[name] if not need.assumed)
         told = [self._explain(root.name, root.admitted, frozenset(), root) for root in roots]
         every = frozenset(range(len(self.universe.candidates(name))))
         clash = self._explain(name, every, frozenset())
-        if all(reason.need is not None for reason in clash.reasons):
+        needs = [reason.need for reason in clash.reasons if reason.need is not None]
+        if len(needs) == len(clash.reasons) > 1 and not any(need.assumed for need in needs):
             told.append(clash)
         return min((one for one in told if one.reasons), key=lambda one: one.weight, default=None)
 
     def _explain(
         self, name: str, builds: frozenset[int], seen: frozenset[str], need: Need | None = None
     ) -> Conflict:
+        builds = self._of_release(name, builds) or builds
         reasons = list(self._reasons(name, builds, seen | {name}))
         return Conflict(name=name, need=need, reasons=_cover(builds, reasons))
 
+    def _of_release(self, name: str, builds: frozenset[int]) -> frozenset[int]:
+        """Those of ``builds`` that may be had beside the release that is assumed."""
+        release = self.release
+        if release is None:
+            return builds
+        if name == release.name:
+            return builds & release.admitted
+        candidates = self.universe.candidates(name)
+        texts = {place: candidates[place].depends.get(release.name) for place in builds}
+        return frozenset(
+            place
+            for place, found in texts.items()
+            if found is None or release.admitted & self.universe.all_matching(found)
+        )
+
     def _reasons(self, name: str, builds: frozenset[int], seen: frozenset[str]) -> Iterator[Reason]:
-        for need in self.needs.get(name, []):
+        # Of what one package needs, the last is the narrowest.
+        last = {need.via and need.via.name: need for need in self.needs.get(name, []) if need.line is None}
+        lines = (need for need in self.needs.get(name, []) if need.line is not None)
+        for need in (*lines, *last.values()):
             if builds - need.admitted:
                 yield Reason(kind="need", excluded=builds - need.admitted, need=need)
         candidates = self.universe.candidates(name)

@@ -18,6 +18,7 @@ from envforge.model.spec import Line
 from envforge.resolvers.conda.absent import Problem, absent, joined
 from envforge.resolvers.conda.conflict import find_conflicts
 from envforge.resolvers.conda.remedies import remedies
+from envforge.resolvers.conda.story import first_branch, roots
 from envforge.resolvers.conda.universe import Universe, name_of
 from envforge.resolvers.conda.wording import sentence
 
@@ -85,6 +86,17 @@ class Inquiry:
                 raise OutOfTimeError from error
             return None
 
+    async def story(self, lines: Sequence[Line]) -> str:
+        """What the engine says of ``lines``, which cannot be had together; empty if that takes too long."""
+        from rattler.exceptions import SolverError
+
+        try:
+            specs = [self.asked.parse(line) for line in lines]
+            await self.asked.solve(specs, seconds=max(0.1, self.until - monotonic()))
+        except SolverError as error:
+            return str(error)
+        return ""
+
     async def core(self, lines: Sequence[Line], guess: Sequence[Line]) -> list[Line]:
         """The fewest of ``lines`` that cannot be had together: without any of them, the others can.
 
@@ -126,10 +138,10 @@ async def _conflicts(inquiry: Inquiry, story: str) -> list[Problem]:
 async def _cores(inquiry: Inquiry, story: str) -> list[list[Line]]:
     """Lines that cannot be had together; of several such sets none has a line of another."""
     lines = list(inquiry.asked.request.specs)
-    roots = {name_of(word) for word in _roots(story)}
+    blamed = {name_of(word) for word in roots(story)}
     cores: list[list[Line]] = []
     while lines and len(cores) < _MOST:
-        guess = [line for line in lines if inquiry.asked.parse(line).name.normalized in roots]
+        guess = [line for line in lines if inquiry.asked.parse(line).name.normalized in blamed]
         cores.append(await inquiry.core(lines, guess))
         lines = [line for line in lines if line not in cores[-1]]
         try:
@@ -147,15 +159,10 @@ async def _problem(inquiry: Inquiry, core: Sequence[Line], rest: Sequence[Line])
     texts = joined([line.text for line in core])
     said = sentence(conflicts, universe) if conflicts else ""
     said = said or f"{texts} cannot be installed" + (" together" if len(core) > 1 else "")
+    told = None if conflicts else first_branch(await inquiry.story(core))
+    said += f": for one, {told}" if told else ""
     return Problem(
         what=said,
         at=tuple(line.at for line in core),
         do=tuple(await remedies(inquiry, core, rest, [conflict for _, conflict in conflicts], universe)),
     )
-
-
-def _roots(story: str) -> list[str]:
-    """The names at the top of the engine's tree; a guess that is checked before it is used."""
-    import re
-
-    return re.findall(r"^[├└]─ (\S+)", story, re.MULTILINE)

@@ -14,7 +14,7 @@ from envforge.model.spec import Line
 from envforge.resolvers.conda.absent import joined, kept_elsewhere, variant_of
 from envforge.resolvers.conda.conflict import Conflict
 from envforge.resolvers.conda.universe import Universe, name_of
-from envforge.resolvers.conda.wording import clashes, virtual_needs
+from envforge.resolvers.conda.wording import packages_of, virtual_needs
 
 if TYPE_CHECKING:
     from envforge.resolvers.conda.explain import Inquiry
@@ -49,15 +49,18 @@ async def remedies(
             found += await _without(inquiry, lines)
     except OutOfTimeError:
         pass
-    clashing = [name for conflict in conflicts for name in clashes(conflict)]
-    mutex = next((_MUTEXES[name] for name in clashing if name in _MUTEXES), None)
-    if mutex is not None:
-        found.insert(0, f"an environment holds one {mutex}")
-    if any(map(universe.passed_over.get, clashing)):
-        found.append("later channels have it, too: --channel-priority flexible")
-    if not found and inquiry.asked.request.exclude_newer:
-        found.append("take a later --exclude-newer")
-    return found or ["loosen or remove one of them" if len(core) > 1 else f"remove {core[0].text}"]
+    about = [name for conflict in conflicts for name in packages_of(conflict)]
+    hidden = next((name for name in about if universe.passed_over.get(name)), None)
+    newer = next((name for name in about if universe.too_new.get(name)), None)
+    mutex = next((_MUTEXES[name] for name in about if name in _MUTEXES), None)
+    hints = [
+        *([f"an environment holds one {mutex}"] if mutex and len(core) > 1 else []),
+        *([f"a later channel has {hidden}, too: --channel-priority flexible"] if hidden else []),
+        *([f"there is a newer {newer}: take a later --exclude-newer"] if newer else []),
+    ]
+    if found or hints:
+        return hints + found
+    return ["loosen or remove one of them" if len(core) > 1 else f"remove {core[0].text}"]
 
 
 # -- another target ----------------------------------------------------------------------------------------

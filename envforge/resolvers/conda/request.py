@@ -39,16 +39,17 @@ class CondaRequest:
     """What to solve: channel URLs in priority order, MatchSpecs, the target.
 
     ``preferred`` are rows of the lock that is renewed, of a name the first counts: each is kept where it
-    still fits, or what is most like it where that is of another platform.  ``constraints`` hold for what is
-    needed anyway.
-    ``channel_priority`` is one of :data:`PRIORITIES`.  ``exclude_newer`` is RFC 3339; records without a time
-    stamp stay.
+    still fits, or what is most like it where that is of another platform.  ``before`` is the target that they
+    were locked for: where it offered something else, a kept version may get another build.  ``constraints``
+    hold for what is needed anyway.  ``channel_priority`` is one of :data:`PRIORITIES`.  ``exclude_newer`` is
+    RFC 3339; records without a time stamp stay.
     """
 
     channels: tuple[str, ...]
     specs: tuple[Line, ...]
     target: Target
     preferred: tuple[LockedPackage, ...] = ()
+    before: Target | None = None
     constraints: tuple[Line, ...] = ()
     channel_priority: str = "strict"
     exclude_newer: str | None = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -107,8 +108,15 @@ class Solver:
 async def _solved(asked: Asked) -> list[RepoDataRecord]:
     from rattler.exceptions import SolverError
 
+    kept = await asked.preferred()
+    before = asked.request.before
+    if kept and before is not None and before != asked.request.target:
+        from envforge.resolvers.conda.variants import solve_offering
+
+        with suppress(SolverError):  # the versions do not fit any more
+            return await solve_offering(asked, asked.request.target, kept, before)
     try:
-        return await asked.solve(asked.specs, preferred=await asked.preferred())
+        return await asked.solve(asked.specs, preferred=kept)
     except SolverError as error:
         # Explaining is a search of its own, which only those pay for whom nothing was found.
         from envforge.resolvers.conda.explain import explained
@@ -139,10 +147,14 @@ class Asked:
         *,
         target: Target | None = None,
         preferred: Sequence[RepoDataRecord] = (),
+        versions: Mapping[str, str] | None = None,
         seconds: float | None = None,
     ) -> list[RepoDataRecord]:
-        """The records that satisfy ``specs`` on the request's target, or on another one."""
-        from rattler import ChannelPriority
+        """The records that satisfy ``specs`` on the request's target, or on another one.
+
+        :param versions: what packages must have, by name, if they are needed.
+        """
+        from rattler import ChannelPriority, MatchSpec
         from rattler import solve as rattler_solve
 
         target = target or self.request.target
@@ -152,7 +164,10 @@ class Asked:
             gateway=self._gateway,
             platforms=[target.platform, "noarch"],  # type: ignore[list-item]
             locked_packages=preferred,
-            constraints=[self.parse(line) for line in self.request.constraints],
+            constraints=[
+                *(self.parse(line) for line in self.request.constraints),
+                *(MatchSpec(f"{name} =={version}") for name, version in (versions or {}).items()),
+            ],
             virtual_packages=_virtual_packages(target),
             channel_priority=getattr(ChannelPriority, self.request.channel_priority.title()),
             exclude_newer=self.cutoff,

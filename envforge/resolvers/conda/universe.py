@@ -13,7 +13,7 @@ from envforge.model.platforms import Target
 if TYPE_CHECKING:
     from rattler import MatchSpec, PackageRecord, RepoDataRecord
 
-__all__ = ["Candidate", "Offered", "Universe", "name_of"]
+__all__ = ["Candidate", "Offered", "Universe", "is_newer", "name_of"]
 
 _NAME_ENDS = re.compile(r"[\s=<>!~\[]")
 
@@ -21,6 +21,11 @@ _NAME_ENDS = re.compile(r"[\s=<>!~\[]")
 def name_of(dependency: str) -> str:
     """The package that the text of a dependency names."""
     return _NAME_ENDS.split(dependency.strip(), maxsplit=1)[0].lower()
+
+
+def is_newer(record: RepoDataRecord, cutoff: datetime | None) -> bool:
+    """Whether a record was made after ``cutoff``; one without a time was not."""
+    return cutoff is not None and record.timestamp is not None and record.timestamp > cutoff
 
 
 class Candidate:
@@ -96,10 +101,10 @@ class Universe:
             by_name.setdefault(record.name.normalized, []).append(record)
         for name, found in by_name.items():
             if cutoff is not None:
-                kept = [r for r in found if r.timestamp is None or r.timestamp <= cutoff]
-                if len(kept) < len(found):
-                    self.too_new.setdefault(name, []).extend(r for r in found if r not in kept)
-                found = kept
+                newer = [record for record in found if is_newer(record, cutoff)]
+                if newer:
+                    self.too_new.setdefault(name, []).extend(newer)
+                    found = [record for record in found if not is_newer(record, cutoff)]
             known = self._records.get(name)
             spec = asked.get(name)
             if known is not None and strict and (spec is None or any(map(spec.matches, known))):

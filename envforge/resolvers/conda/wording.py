@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from envforge.resolvers.conda.absent import joined
 from envforge.resolvers.conda.conflict import Conflict, Need, Reason
 from envforge.resolvers.conda.universe import Universe, name_of
 
-__all__ = ["clashes", "sentence", "virtual_needs"]
+__all__ = ["packages_of", "sentence", "virtual_needs"]
 
-_RANGE = re.compile(r"\S+\s+>=([^,|\s]+),<([^,|\s]+)")
+_GIVEN = re.compile(r"^(where it can be used, )?(beside .*? )?(?=\S+ (needs|is asked))")
+_RANGE = re.compile(r"\S+\s+>=([0-9][^,|\s]*),<([0-9][^,|\s]*)")
 
 
 def sentence(conflicts: Sequence[tuple[str, Conflict]], universe: Universe) -> str:
@@ -29,12 +30,23 @@ def sentence(conflicts: Sequence[tuple[str, Conflict]], universe: Universe) -> s
 
 
 def _sentence(conflict: Conflict, universe: Universe) -> str:
-    clauses = [_chain(reason.need, universe) for reason in conflict.reasons if reason.need is not None]
+    told = [reason for reason in conflict.reasons if not _is_assumed(reason)]
+    clauses = [_chain(reason.need, universe) for reason in told if reason.need is not None]
     if conflict.need is not None:
-        faults = [reason for reason in conflict.reasons if reason.need is None]
-        told = _faults(faults, universe) if faults else "is asked for"
-        clauses.insert(0, f"{conflict.need.texts[0]} {told}")
-    return ", and ".join(clauses)
+        faults = [reason for reason in told if reason.need is None]
+        does = _faults(faults, universe) if faults else "is asked for"
+        clauses.insert(0, f"{conflict.need.texts[0]} {does}")
+    cores = [_GIVEN.sub("", clause) for clause in clauses]
+    return ", and ".join(
+        clause
+        for clause, core in zip(clauses, cores, strict=True)
+        if not any(other != core and other.startswith(core) for other in cores)
+    )
+
+
+def _is_assumed(reason: Reason) -> bool:
+    """Whether it only says which release is looked at, as what stands before the sentence does."""
+    return reason.need is not None and reason.need.assumed
 
 
 def _faults(reasons: Sequence[Reason], universe: Universe) -> str:
@@ -56,8 +68,9 @@ def _fault(reason: Reason, universe: Universe) -> str:
 def _further(deeper: Conflict, universe: Universe) -> str:
     if not deeper.reasons:
         return ", which no channel has in such a build"
-    others = [reason.need for reason in deeper.reasons if reason.need is not None]
-    faults = [reason for reason in deeper.reasons if reason.need is None]
+    told = [reason for reason in deeper.reasons if not _is_assumed(reason)]
+    others = [reason.need for reason in told if reason.need is not None]
+    faults = [reason for reason in told if reason.need is None]
     which = f", which {_faults(faults, universe)}" if faults else ""
     return which + "".join(f", and {_chain(need, universe)}" for need in others)
 
@@ -79,11 +92,9 @@ def _either(texts: Sequence[str], universe: Universe) -> str:
     if len(tidy) == 1:
         return tidy[0]
     name = name_of(tidy[0])
-    ranges = [match for text in tidy if (match := _RANGE.fullmatch(text))]
-    if len(ranges) == len(tidy):
-        whole = f"{name} >={_extreme(ranges, 1, min)},<{_extreme(ranges, 2, max)}"
-        if universe.matching(whole) == frozenset().union(*map(universe.matching, tidy)):
-            return whole
+    whole = _whole_range(name, tidy)
+    if whole and universe.matching(whole) == frozenset().union(*map(universe.matching, tidy)):
+        return whole
     rest = [text.partition(" ")[2] or "*" for text in tidy]
     return f"{name} {joined(rest, 'or')}" if len(tidy) < 4 else f"{name} such as {rest[0]}"
 
@@ -95,10 +106,20 @@ def _tidy(text: str) -> str:
     return " and ".join([*kept[:1], *(part.partition(" ")[2] for part in kept[1:])])
 
 
-def _extreme(ranges: Sequence[re.Match[str]], group: int, which: Callable[..., str]) -> str:
+def _whole_range(name: str, texts: Sequence[str]) -> str | None:
+    """The range from the lowest to the highest version of ranges; ``None`` if not all of them are such."""
     from rattler import Version
+    from rattler.exceptions import InvalidVersionError
 
-    return which((match[group] for match in ranges), key=Version)
+    ranges = [match for text in texts if (match := _RANGE.fullmatch(text))]
+    if len(ranges) < len(texts):
+        return None
+    try:
+        lowest = min((match[1] for match in ranges), key=Version)
+        highest = max((match[2] for match in ranges), key=Version)
+    except InvalidVersionError:
+        return None
+    return f"{name} >={lowest},<{highest}"
 
 
 def virtual_needs(conflict: Conflict) -> Iterator[str]:
@@ -110,10 +131,13 @@ def virtual_needs(conflict: Conflict) -> Iterator[str]:
             yield from virtual_needs(reason.deeper)
 
 
-def clashes(conflict: Conflict) -> Iterator[str]:
-    """The packages of which different requirements ask for different builds."""
+def packages_of(conflict: Conflict) -> Iterator[str]:
+    """The packages that a conflict is about, by name."""
+    yield conflict.name
     for reason in conflict.reasons:
         if reason.need is not None:
             yield reason.need.name
+        if reason.kind == "missing":
+            yield from map(name_of, reason.texts)
         if reason.deeper is not None:
-            yield from clashes(reason.deeper)
+            yield from packages_of(reason.deeper)
