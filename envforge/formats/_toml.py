@@ -236,7 +236,7 @@ class _Scanner:
         self.index += 2 if many else 1
         *outer, last = self.keys()
         self.index = self.text.index("]", self.index) + (2 if many else 1)
-        path = self.through((), outer)
+        path = self.through(outer, start)
         path += (last,)
         if many:
             count = self.arrays.get(path, 0)
@@ -248,11 +248,12 @@ class _Scanner:
         self.found.setdefault(path, start)
         return path
 
-    def through(self, path: Path, keys: list[str]) -> Path:
-        """``path`` and ``keys``: below an array of tables, its last one."""
+    def through(self, keys: list[str], start: int) -> Path:
+        """The path of ``keys``: below an array of tables, its last one."""
+        path: Path = ()
         for key in keys:
             path += (key,)
-            self.found.setdefault(path, self.index)
+            self.found.setdefault(path, start)
             if path in self.arrays:
                 path += (self.arrays[path] - 1,)
         return path

@@ -100,7 +100,9 @@ class _Reader:
         markers += [f"{key} {table[key].text('a comparison')}" for key in _MARKERS if key in table]
         marker = " and ".join(f"({one})" for one in markers) if len(markers) > 1 else "".join(markers)
         version = table.get("version")
-        if version is not None and re.match(r"\d", str(version.value)):  # as pipenv takes it
+        if (
+            version is not None and isinstance(version.value, str) and re.match(r"\d", version.value)
+        ):  # as pipenv takes it
             table = table | {"version": replace(version, value=f"=={version.value}")}
         text = requirement_of(name, node, table, place, marker)
         self.draft.pip.lines.append(place.line(text))

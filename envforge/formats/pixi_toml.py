@@ -171,8 +171,9 @@ class _Reader:
         """The channels of all features, the most important first."""
         found: list[tuple[int, str]] = []
         for part in self.parts:
-            own = part.get("channels") if is_a_part(part) else None
-            node = own or workspace.get("channels")
+            node = part.get("channels") if is_a_part(part) else None
+            if node is None and "environments" not in part.path:
+                node = workspace.get("channels")
             for item in node.items() if node is not None else []:
                 url, priority = item, None
                 if isinstance(item.value, dict):
