@@ -20,8 +20,7 @@ from envforge.formats._requirement import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, overrides_of, platform_of
 from envforge.model.profile import intersected
-from envforge.model.spec import EnvironmentSpec
-from envforge.resolvers.conda.request import PRIORITIES
+from envforge.model.spec import CHANNEL_PRIORITIES, EnvironmentSpec
 from envforge.settings import load_settings
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ __all__ = ["command", "lock_options"]
 @click.option("--environment", metavar="NAME", help="Lock this environment of a pixi manifest.")
 @click.option(
     "--channel-priority",
-    type=click.Choice(PRIORITIES),
+    type=click.Choice(CHANNEL_PRIORITIES),
     help="Whether later channels count for what an earlier one has.  [default: strict]",
 )
 @click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
@@ -242,7 +241,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
 
 
 def _priority(value: object) -> str:
-    return value if isinstance(value, str) and value in PRIORITIES else "strict"
+    return value if isinstance(value, str) and value in CHANNEL_PRIORITIES else "strict"
 
 
 def _texts(value: object) -> tuple[str, ...]:

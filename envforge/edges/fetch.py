@@ -11,15 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
-
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
 import envforge
 from envforge.edges.credentials import Credentials, Login
@@ -28,6 +24,9 @@ from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
 from envforge.model.urls import redacted
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["Downloaded", "Fetcher", "NotFoundError", "local_path"]
 
@@ -83,16 +82,27 @@ class Fetcher:
         self._credentials = Credentials(self.access)
         self.timeout = timeout
         self._retries = retries
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        """Made for the first request: what needs none does not pay for loading it."""
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util.retry import Retry
+
+        session = requests.Session()
+        session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
         # Bytes as they lie on the server: a hash is over those, whatever Content-Encoding would undo.
-        self._session.headers["Accept-Encoding"] = "identity"
+        session.headers["Accept-Encoding"] = "identity"
         if self.access.certificates:
-            self._session.verify = self.access.certificates
-        policy = Retry(total=retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
+            session.verify = self.access.certificates
+        policy = Retry(
+            total=self._retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False
+        )
         adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        return session
 
     def download(
         self,
@@ -215,6 +225,8 @@ class Fetcher:
         """Whether a server answers at ``url`` at all within ``timeout`` seconds."""
         if self.offline:
             return False
+        import requests
+
         try:
             with requests.head(url, timeout=timeout, allow_redirects=True) as answer:
                 return answer.status_code < 400
@@ -254,6 +266,8 @@ class Fetcher:
             return _Body(start=start, chunks=_disk_chunks(source, path, start), source=source)
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
+        import requests
+
         try:
             answer = self._get(url, start)
         except requests.RequestException as error:
@@ -366,6 +380,8 @@ def _range(answer: requests.Response) -> tuple[int | None, int | None]:
 
 def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool) -> Iterator[bytes]:
     """The bytes of an answer, whose first is the file's byte ``start``, to the end of the file."""
+    import urllib3
+
     announced = answer.headers.get("Content-Length", "")
     expected = int(announced) + start if announced.isdigit() else None
     if answer.status_code == 206:
@@ -385,6 +401,8 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
 
 
 def _broken_off(error: Exception, url: str) -> CouldNotError:
+    import urllib3
+
     host, at = urlsplit(url).hostname, redacted(url)
     what = f"{host} sent half a file: the connection broke off"
     if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
@@ -393,6 +411,8 @@ def _broken_off(error: Exception, url: str) -> CouldNotError:
 
 
 def _translated(error: requests.RequestException, url: str) -> CouldNotError:
+    import requests
+
     at, host = redacted(url), urlsplit(url).hostname
     if isinstance(error, requests.exceptions.SSLError):
         return CouldNotError(

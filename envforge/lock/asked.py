@@ -12,8 +12,6 @@ from envforge.model.groups import Key, key_of
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec, Line
-from envforge.resolvers._request import parse_requirement, project_of
-from envforge.resolvers._targets import marker_environment
 from envforge.resolvers.conda.request import parse_match_spec
 
 __all__ = ["Place", "asked_for", "by_group", "project_source"]
@@ -29,6 +27,8 @@ class Place:
 
 def project_source(line: Line, place: Place) -> str | None:
     """The path of a project that is asked for, relative to the lockfile; ``None`` for any other line."""
+    from envforge.resolvers._request import project_of
+
     project = project_of(line.text)
     return Path(os.path.relpath(place.base / project[0], place.lockfile)).as_posix() if project else None
 
@@ -61,6 +61,9 @@ def asked_for(
     lines = spec.pip_for(target.platform)
     if not lines:
         return tuple(found)
+    from envforge.resolvers._request import parse_requirement
+    from envforge.resolvers._targets import marker_environment
+
     versions = {key_of(row): row.version for row in rows}
     environment = marker_environment(target, versions.get(("conda", "python"), python or "3"))
     sources = {one.source: one.name for one in built}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError
+from envforge.lock.half import Half
 from envforge.lock.options import LockOptions
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
@@ -24,23 +25,10 @@ from envforge.resolvers.building import Builder
 from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
 
-__all__ = ["Half", "PypiHalf", "Solve"]
+__all__ = ["PypiHalf", "Solve"]
 
 Solve = Callable[[tuple[Line, ...], Target, tuple[LockedPackage, ...]], tuple[conda.CondaRecord, ...]]
 """Solves conda dependencies for a target, with rows whose versions are kept where they fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Half:
-    """What came out: rows, what conda met of what they need, and the wheels that were built.
-
-    ``custom`` is what the lockfile is to say of it beside the rows.
-    """
-
-    rows: tuple[LockedPackage, ...] = ()
-    met: str = ""
-    built: tuple[BuiltWheel, ...] = ()
-    custom: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
