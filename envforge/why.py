@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from envforge.errors import AnswerNo
-from envforge.model.graph import Asked, Graph, Key, Need, Node, asked_for, graph_of
+from envforge.model.graph import Asked, Graph, Key, Need, Node, graph_of, tops
 from envforge.model.holding import Holding
 
 __all__ = ["Presence", "Reason", "why"]
@@ -57,15 +57,9 @@ def _reasons(graph: Graph, end: Key, held: Holding) -> tuple[Reason, ...]:
     steps = graph.toward(end)
     found = [
         Reason(asked=asked, needs=needs)
-        for asked, start in asked_for(graph, held.asked)
+        for asked, start in tops(graph, held.asked)
         if (needs := _way(steps, start, end)) is not None
     ]
-    if not found:  # it comes with what the specification does not say, or says no more
-        found = [
-            Reason(asked=asked, needs=needs)
-            for asked, start in asked_for(graph, None)
-            if (needs := _way(steps, start, end)) is not None
-        ]
     return tuple(sorted(found, key=lambda reason: (len(reason.needs), reason.asked.name)))
 
 

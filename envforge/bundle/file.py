@@ -10,9 +10,9 @@ from io import RawIOBase
 from pathlib import Path
 
 from envforge.edges.tarball import member_header
+from envforge.edges.ustar import END, padding
 from envforge.errors import CouldNotError
 from envforge.formats import bundle_header
-from envforge.formats.ustar import END, padding
 from envforge.model.bundle import HEADER_SIZE, Header
 
 __all__ = ["Member", "places", "write_bundle"]

@@ -11,7 +11,7 @@ from envforge.cli.choosing import one_platform
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.tables import cut, width
 from envforge.errors import AnswerNo
-from envforge.model.graph import Graph, Key, asked_for, graph_of
+from envforge.model.graph import Graph, Key, graph_of, tops
 from envforge.model.holding import Holding
 from envforge.tree import Branch, tree
 
@@ -62,7 +62,7 @@ def command(
 
     Behind each package stands what the one above asks of it.  A package whose needs are drawn elsewhere has
     a (*), also where packages need each other.  What was asked for is read from the specification beside the
-    lockfile; without one, it is what no other package needs.
+    lockfile; what nobody asked for and no other package needs comes after that.
     """
     from envforge.list import holding
 
@@ -97,7 +97,7 @@ def _starts(held: Holding, graph: Graph, package: str | None, *, reverse: bool) 
             for key in sorted(graph.nodes, key=lambda key: key[1])
             if key[0] != "virtual" and _is_leaf(graph, key)
         ]
-    return [key for _, key in asked_for(graph, held.asked)]
+    return [key for _, key in tops(graph, held.asked)]
 
 
 def _is_leaf(graph: Graph, key: Key) -> bool:

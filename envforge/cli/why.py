@@ -79,6 +79,7 @@ def _reason(reason: Reason) -> dict[str, object]:
     return {
         "asked": reason.asked.text,
         "at": reason.asked.at or None,
+        "written": reason.asked.written,
         "chain": [
             {
                 "name": need.needed[1],
@@ -111,7 +112,7 @@ def _joined(reasons: Sequence[Reason]) -> list[list[Reason]]:
     ways: dict[object, list[Reason]] = {}
     for reason in reasons:
         way = tuple(need.needed for need in reason.needs) or reason.asked
-        ways.setdefault(way, []).append(reason)
+        ways.setdefault((way, reason.asked.written or reason.asked.at), []).append(reason)
     return list(ways.values())
 
 
@@ -125,6 +126,7 @@ def _way(reasons: Sequence[Reason], most: int) -> str:
     if len(reasons) > 1:
         names = [reason.asked.name for reason in reasons]
         start = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        start += "" if asked.written else f" ({asked.at})"
     between = [need.needed[1] for need in needs[:-1]]
     end = [f"{needs[-1].needed[1]} {needs[-1].text}".rstrip()] if needs else []
     return " → ".join([start, *between, *end])

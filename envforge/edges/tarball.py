@@ -1,7 +1,7 @@
 """The plain tar inside a bundle: regular files one after the other, read without unpacking.
 
 Format: ustar, with a pax header before a member whose name or size does not fit
-(:mod:`envforge.formats.ustar`).  What is read is a file from outside: any other byte than would
+(:mod:`envforge.edges.ustar`).  What is read is a file from outside: any other byte than would
 have been written of these names and sizes is refused, and so is a size that the file does not have.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from envforge.edges.archive import ENTRY_LIMIT, check_member
+from envforge.edges.ustar import BLOCK, extended_header
 from envforge.errors import InputError
-from envforge.formats.ustar import BLOCK, extended_header
 
 __all__ = ["TarMember", "member_header", "read_members"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from envforge.model.groups import MAIN, Key, key_of, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 
-__all__ = ["Asked", "Graph", "Key", "Need", "Node", "asked_for", "graph_of"]
+__all__ = ["Asked", "Graph", "Key", "Need", "Node", "asked_for", "graph_of", "tops"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,8 @@ class Asked:
     """One line of a specification: what was asked for, and where that is written.
 
     ``name`` is a conda package's, or a PyPI project's in its canonical form; ``at`` is empty where nothing is
-    written and the package is only one that no other needs.
+    written and the package is only one that no other needs.  ``written`` is false where a specification is at
+    hand and does not say it; ``at`` tells why it is there nevertheless.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Asked:
     text: str
     at: str = ""
     platforms: tuple[str, ...] | None = None
+    written: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +53,15 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """The packages of one platform, and what each needs, sorted by name; what is not locked is left out."""
+    """The packages of one platform, and what each needs, sorted by name; what is not locked is left out.
+
+    ``by_extra`` are wheels that an extra of a conda package needs, which no row says.
+    """
 
     platform: str
     nodes: Mapping[Key, Node]
     needs: Mapping[Key, tuple[Need, ...]]
+    by_extra: frozenset[Key] = frozenset()
     needed_by: Mapping[Key, tuple[Need, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -124,7 +130,10 @@ def graph_of(lockfile: Lockfile, platform: str, groups: Collection[str] | None =
             if needed in nodes and needed != key:
                 found[needed] = Need(needer=key, needed=needed, text="" if text.strip() == "*" else text)
         needs[key] = tuple(sorted(found.values(), key=lambda need: _by_name(need.needed)))
-    return Graph(platform=platform, nodes=nodes, needs=needs)
+    by_extra = frozenset(
+        ("pip", name) for name in lockfile.custom.get(f"envforge.by-extra.{platform}", "").split()
+    )
+    return Graph(platform=platform, nodes=nodes, needs=needs, by_extra=by_extra)
 
 
 def asked_for(graph: Graph, asked: Iterable[Asked] | None) -> tuple[tuple[Asked, Key], ...]:
@@ -143,6 +152,26 @@ def asked_for(graph: Graph, asked: Iterable[Asked] | None) -> tuple[tuple[Asked,
                     found.setdefault(key, one)
                     break
     return tuple((one, key) for key, one in sorted(found.items(), key=lambda item: _by_name(item[0])))
+
+
+def tops(graph: Graph, asked: Iterable[Asked] | None) -> tuple[tuple[Asked, Key], ...]:
+    """:func:`asked_for`, and then what nobody asked for and no other package needs, which says so in ``at``.
+
+    All packages are below these.
+    """
+    found = asked_for(graph, asked)
+    reached = {key for _, key in found}
+    todo = list(reached)
+    for key in todo:
+        new = {need.needed for need in graph.needs.get(key, ())} - reached
+        reached |= new
+        todo += new
+    others = []
+    for key in graph.roots():
+        if key not in reached:
+            at = "an extra of what conda brings" if key in graph.by_extra else "not in the specification"
+            others.append((Asked(name=key[1], manager=key[0], text=key[1], at=at, written=False), key))
+    return (*found, *others)
 
 
 def _other_half(one: Asked, graph: Graph) -> Iterator[Key]:

@@ -20,7 +20,7 @@ damaged() { fail 2 "the bundle is damaged or incomplete: $1" "$file" "sha256sum 
 part() { bs=512; [ $(($1 % 16896)) -ne 0 ] || bs=16896  # where the runtime begins, after header and member's head: larger reads
     dd if="$file" bs="$bs" skip=$(($1 / bs)) count=$((($2 + bs - 1) / bs)) 2>/dev/null | head -c "$2"; }
 check() { sum=$(part "$3" "$4" | sha256sum); [ "${sum%% *}" = "$2" ] || damaged "$1 is not what was bundled"; }
-quoted() { case $1 in *[!A-Za-z0-9_./+@%,=-]*) printf "'%s'" "$1" ;; *) printf %s "$1" ;; esac; }
+quoted() { case $1 in *\'*) printf '"%s"' "$1" ;; *[!A-Za-z0-9_./+@%,=-]*) printf "'%s'" "$1" ;; *) printf %s "$1" ;; esac; }
 # What is free stands last but one before the percent sign. Where the total is 0 or no number, nobody knows.
 free() { df "$1" "$2" 2>/dev/null | (read -r _; read -r line; set -f; set -- ${line%%\%*}
     while [ $# -gt 4 ]; do shift; done; case ${1:-0}${3:-x} in 0* | *[!0-9]*) ;; *) echo "$3" ;; esac); }
@@ -72,7 +72,7 @@ else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
     said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
         fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"
     set -- "$work/runtime/bin/python3" -I -B -m envforge "${ask:-$mode}" "$@"; export ENVFORGE_FROM_BUNDLE="$file"; fi
-status=0; "$@" || status=$?; case ${runtime:+$status} in 126 | 127) "$1" -I -c '' || fail 3 "the runtime does not start here" "$1" "$hint" ;; esac
+status=0; "$@" || status=$?; case ${runtime:+$status} in 126 | 127) "$1" -I -c '' 2>/dev/null || fail 3 "the runtime does not start here" "$1" "$hint" ;; esac
 tool=envforge; [ -z "$runtime" ] && [ ! -x "$own" ] || tool=$(quoted "$own"); prefix=$(quoted "$prefix")
 [ "$mode$quiet$status" != install0 ] || printf 'next: %s\n' ". $prefix/.envforge/activate.sh" "$tool verify $prefix" "$tool history $prefix" >&2
 exit "$status"; }

@@ -163,13 +163,19 @@ def test_many_ways_are_told_as_few(ask: Ask, tmp_path: Path) -> None:
 def test_without_a_specification_and_with_one_that_changed(ask: Ask, locked: Path, tmp_path: Path) -> None:
     (tmp_path / "environment.yml").write_text("dependencies: [numpy]\n")
     # What the specification does not ask for any more is there because nobody else needs it.
-    assert ask("why", "zsh").out.splitlines()[1] == "  zsh"
+    assert ask("why", "zsh").out.splitlines()[1] == "  zsh (not in the specification)"
+    assert ask("tree", "--depth", "0", "-p", "osx-arm64").out.splitlines()[1:] == [
+        "├── numpy 2.0 …",
+        "├── torch 2.5 (PyPI) …",
+        "└── zsh 5",
+    ]
     for text in (None, "dependencies: [numpy", "\xff", "dependencies: []"):
         if text is None:
             (tmp_path / "environment.yml").unlink()
         else:
             (tmp_path / "environment.yml").write_bytes(text.encode("latin-1"))
-        assert ask("why", "torch").out.splitlines()[1] == "  torch"
+        said = "  torch" if text != "dependencies: []" else "  torch (not in the specification)"
+        assert ask("why", "torch").out.splitlines()[1] == said
 
 
 @pytest.mark.parametrize("source", ["/etc/passwd", "../../../../../../dev/zero", "pipe", "folder.yml"])

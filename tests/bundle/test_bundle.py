@@ -185,6 +185,7 @@ def test_the_same_bytes_on_two_laptops(
     assert other.status == 0
     assert (tmp_path / "two.sh").read_bytes() == (tmp_path / "three.sh").read_bytes()
     assert {(tmp_path / f"{name}.sh").stat().st_mode & 0o777 for name in ("one", "two", "three")} == {0o755}
+    assert (tmp_path / "one.sh.sha256").stat().st_mode & 0o777 == 0o644
 
 
 # -- what goes in ----------------------------------------------------------------------------------------

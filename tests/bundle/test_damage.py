@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from envforge.edges.tarball import member_header
 from envforge.edges.unpack import unpack_runtime
+from envforge.edges.ustar import END, padding
 from envforge.errors import CouldNotError, InputError
 from envforge.formats import bundle_header, bundle_json, manifest_json
-from envforge.formats.ustar import END, padding
 from envforge.model.bundle import HEADER_SIZE, Header
 from envforge.model.manifest import Manifest, MirrorFile
 from envforge.node.bundles import Bundle

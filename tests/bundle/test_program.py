@@ -162,6 +162,12 @@ def test_other_commands(plain: Node, typed: str, given: str) -> None:
     assert everything(plain.place) == {"stick", "stick/b.sh"}
 
 
+def test_a_name_with_a_quote_can_be_pasted(plain: Node) -> None:
+    write_bundle(plain.place / "ada's env.sh")
+    refused = plain("ada's env.sh", "-b")
+    refused.assert_error(2, "no prefix", """do: sh "./ada's env.sh" --prefix PATH""")
+
+
 def test_staging_works_in_the_directory_that_it_is_for(plain: Node) -> None:
     """The bundle may lie where all nodes of a job would unpack at once."""
     write_bundle(plain.place / "b.sh")
