@@ -96,9 +96,7 @@ class Fetcher:
         session.headers["Accept-Encoding"] = "identity"
         if self.access.certificates:
             session.verify = self.access.certificates
-        policy = Retry(
-            total=self._retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False
-        )
+        policy = Retry(self._retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
         adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
@@ -392,7 +390,8 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
             came += len(chunk)
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise _broken_off(error, url) from error
+        late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+        raise _broken_off(error, url, late=late) from error
     encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
     if expected is not None and came != expected and not (decode and encoded):
         raise _BrokenOffError(
@@ -400,35 +399,29 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
         )
 
 
-def _broken_off(error: Exception, url: str) -> CouldNotError:
-    import urllib3
-
+def _broken_off(error: Exception, url: str, *, late: bool) -> CouldNotError:
     host, at = urlsplit(url).hostname, redacted(url)
     what = f"{host} sent half a file: the connection broke off"
-    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+    if late:
         what = f"{host} did not answer in time"
     return _BrokenOffError(what, at=at, do="try again", story=str(error))
 
 
-def _translated(error: requests.RequestException, url: str) -> CouldNotError:
-    import requests
+_TOLD = (
+    ("SSLError", "no trusted connection to {}", "export REQUESTS_CA_BUNDLE=/path/to/your-site-ca.pem"),
+    ("ProxyError", "the proxy for {} refused", "check https_proxy"),
+    ("Timeout", "{} did not answer in time", "try again"),
+    ("ConnectionError", "the connection to {} failed", "check the network and the URL"),
+)
+"""What the errors of requests mean, the narrowest first."""
 
-    at, host = redacted(url), urlsplit(url).hostname
-    if isinstance(error, requests.exceptions.SSLError):
-        return CouldNotError(
-            f"no trusted connection to {host}",
-            at=at,
-            do="export REQUESTS_CA_BUNDLE=/path/to/your-site-ca.pem",
-            story=str(error),
-        )
-    if isinstance(error, requests.exceptions.ProxyError):
-        return CouldNotError(f"the proxy for {host} refused", at=at, do="check https_proxy", story=str(error))
-    if isinstance(error, requests.exceptions.Timeout):
-        return CouldNotError(f"{host} did not answer in time", at=at, do="try again", story=str(error))
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return CouldNotError(
-            f"the connection to {host} failed", at=at, do="check the network and the URL", story=str(error)
-        )
-    return CouldNotError(
-        f"cannot fetch from {host or url!r}: {type(error).__name__}", at=at, story=str(error)
-    )
+
+def _translated(error: requests.RequestException, url: str) -> CouldNotError:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    host = urlsplit(url).hostname
+    what, do = f"cannot fetch from {host or url!r}: {type(error).__name__}", None
+    for kind, told, helps in _TOLD:
+        if kind in kinds:
+            what, do = told.format(host), helps
+            break
+    return CouldNotError(what, at=redacted(url), do=do, story=str(error))

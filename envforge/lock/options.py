@@ -41,7 +41,11 @@ class LockOptions:
     find_links: tuple[str, ...] = ()
     prerelease: bool = False
     python: str | None = None
+<<<<<<< HEAD
     provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+=======
+    environment: str | None = None
+>>>>>>> inputs
     channel_priority: str = "strict"
     exclude_newer: str | None = None
     offline: bool = False
@@ -109,23 +113,16 @@ def settings_of(lockfile: Lockfile) -> dict[str, object]:
 
 def settings_text(options: LockOptions) -> str:
     """What the command line said beside the specification, for the next lock to know."""
-    settings: dict[str, object] = {}
-    if options.channels:
-        settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
-    if options.indexes:
-        settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
-    if options.index_of:
-        settings["index-of"] = {name: without_secrets(url, tokens=False) for name, url in options.index_of}
-    if options.find_links:
-        settings["find-links"] = [without_secrets(url, tokens=False) for url in options.find_links]
-    if options.prerelease:
-        settings["pre"] = True
-    if options.python:
-        settings["python"] = options.python
-    if options.channel_priority != "strict":
-        settings["channel-priority"] = options.channel_priority
-    if options.exclude_newer:
-        settings["exclude-newer"] = options.exclude_newer
-    if options.no_binary:
-        settings["no-binary"] = sorted(options.no_binary)
-    return json.dumps(settings, sort_keys=True)
+    settings: dict[str, object] = {
+        "channels": [without_secrets(url, tokens=True) for url in options.channels],
+        "indexes": [without_secrets(url, tokens=False) for url in options.indexes],
+        "index-of": {name: without_secrets(url, tokens=False) for name, url in options.index_of},
+        "find-links": [without_secrets(url, tokens=False) for url in options.find_links],
+        "pre": options.prerelease,
+        "python": options.python,
+        "environment": options.environment,
+        "channel-priority": options.channel_priority if options.channel_priority != "strict" else None,
+        "exclude-newer": options.exclude_newer,
+        "no-binary": sorted(options.no_binary),
+    }
+    return json.dumps({key: value for key, value in settings.items() if value}, sort_keys=True)
