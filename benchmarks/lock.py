@@ -24,7 +24,7 @@ from statistics import median
 from threading import Thread
 
 from benchmarks._timing import Contestant, Measured, about_this_machine, compete, environment
-from envforge.formats import environment_yml
+from envforge.formats.specification import read_specification
 from envforge.model.platforms import Target, default_target
 
 TARGET = Target.parse("linux-64", "__archspec=1=x86_64_v3 __cuda=12.4 __glibc=2.28 __linux=5.14 __unix=0")
@@ -146,7 +146,7 @@ def specifications(directory: Path, only: str) -> Iterator[tuple[str, tuple[str,
     """The conda part of each specification that can be had, by its name."""
     for path in sorted(directory.glob("*.yml")):
         if re.search(only, path.stem) and not path.stem.startswith("u"):
-            spec = environment_yml.read(path.read_text(encoding="utf-8"), source=path.name)
+            spec = read_specification([str(path)], read=lambda name: Path(name).read_text(encoding="utf-8"))
             yield path.stem, tuple(line.text for line in spec.conda_for("linux-64"))
 
 

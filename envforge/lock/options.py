@@ -41,11 +41,8 @@ class LockOptions:
     find_links: tuple[str, ...] = ()
     prerelease: bool = False
     python: str | None = None
-<<<<<<< HEAD
     provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-=======
     environment: str | None = None
->>>>>>> inputs
     channel_priority: str = "strict"
     exclude_newer: str | None = None
     offline: bool = False
