@@ -37,6 +37,7 @@ COMMANDS = {
     "sbom": "List what is inside, with licences: CycloneDX.",
     "list": "List the packages of a lockfile, mirror, bundle or prefix.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
+    "image": "Write an image: an OCI archive, a SquashFS or a SIF.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }

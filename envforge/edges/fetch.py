@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,7 @@ class Fetcher:
         self.offline = offline
         self.timeout = timeout
         self._retries = retries
+        self._granted: dict[str, Mapping[str, str]] = {}
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
         # Bytes as they lie on the server: a hash is over those, whatever Content-Encoding would undo.
@@ -78,6 +79,26 @@ class Fetcher:
         adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
+
+    def grant(self, url: str, headers: Mapping[str, str]) -> None:
+        """Send ``headers`` with every later request to the host of ``url``, and with none to another one."""
+        self._granted[urlsplit(url).netloc] = headers
+
+    def challenge(self, url: str) -> str:
+        """What a server wants to know before it answers (``WWW-Authenticate``); empty if it answers at once.
+
+        :raises CouldNotError: if it cannot be reached.
+        """
+        if self.offline:
+            raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
+        try:
+            with closing(self._session.get(url, stream=True, timeout=self.timeout)) as answer:
+                if answer.status_code != 401:
+                    _check_status(answer, url)
+                    return ""
+                return answer.headers.get("WWW-Authenticate", "")
+        except requests.RequestException as error:
+            raise _translated(error, url) from error
 
     def download(
         self,
@@ -231,15 +252,16 @@ class Fetcher:
             raise _translated(error, url) from error
 
     def _get(self, url: str, start: int) -> requests.Response:
+        headers = self._granted.get(urlsplit(url).netloc, {})
         if start:
-            asked = {"Range": f"bytes={start}-"}
+            asked = {"Range": f"bytes={start}-", **headers}
             answer = self._session.get(url, stream=True, timeout=self.timeout, headers=asked)
             fits = answer.status_code == 206 and _range(answer)[0] == start
             if fits or answer.status_code in (200, 404, 410):
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
             answer.close()
-        return self._session.get(url, stream=True, timeout=self.timeout)
+        return self._session.get(url, stream=True, timeout=self.timeout, headers=dict(headers))
 
 
 def _clear(destination: Path, *, keep: bool) -> None:
