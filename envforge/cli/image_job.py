@@ -160,7 +160,8 @@ class Job:
     def _open_base(self) -> Base | None:
         from envforge.edges.fetch import Fetcher
         from envforge.image.base import open_base
-        from envforge.settings import cache_directory
+        from envforge.model.access import Access
+        from envforge.settings import cache_directory, load_settings
 
         if self.base is None:
             return None
@@ -169,7 +170,7 @@ class Job:
             self.platform,
             self.prefix,
             cache=cache_directory(),
-            fetcher=Fetcher(),
+            fetcher=Fetcher(access=Access.of(load_settings())),
             reporter=self.console,
         )
 
