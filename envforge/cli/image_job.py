@@ -17,6 +17,7 @@ from envforge.cli.console import Console, print_result
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
+    from envforge.edges.fetch import Fetcher
     from envforge.edges.store import Store
     from envforge.image.base import Base
     from envforge.model.image import BaseImage
@@ -158,10 +159,8 @@ class Job:
             yield Made(tree=tree, base=base, work=work)
 
     def _open_base(self) -> Base | None:
-        from envforge.edges.fetch import Fetcher
         from envforge.image.base import open_base
-        from envforge.model.access import Access
-        from envforge.settings import cache_directory, load_settings
+        from envforge.settings import cache_directory
 
         if self.base is None:
             return None
@@ -170,7 +169,7 @@ class Job:
             self.platform,
             self.prefix,
             cache=cache_directory(),
-            fetcher=Fetcher(access=Access.of(load_settings())),
+            fetcher=_fetcher,
             reporter=self.console,
         )
 
@@ -211,6 +210,14 @@ class Job:
             "lock": f"sha256:{tree.facts.lock}",
             "receipt": f"sha256:{tree.facts.receipt}",
         }
+
+
+def _fetcher() -> Fetcher:
+    from envforge.edges.fetch import Fetcher
+    from envforge.model.access import Access
+    from envforge.settings import load_settings
+
+    return Fetcher(access=Access.of(load_settings()))
 
 
 def _check_output(output: Path) -> Path:
