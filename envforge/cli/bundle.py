@@ -89,7 +89,7 @@ def command(
     if squashfs is not None:
         if output or since or runtime_only or runtime_lock or sign:
             raise _at_odds(
-                "--squashfs", "a SquashFS is no bundle: of the options only -p, --group and --lock"
+                "--squashfs", "a SquashFS is no bundle: only -p, --group and --lock go with it"
             )
         return _squashfs(console, source, squashfs, platform=platform, groups=groups, lock=lock, jobs=jobs)
     if no_runtime and (runtime_only or runtime_lock is not None):
