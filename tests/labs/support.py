@@ -61,7 +61,7 @@ def laboratory() -> Laboratory:
 
 
 def made_root(script: str, kind: str) -> Laboratory:
-    """The root file system that ``script`` makes, once; where it cannot, the test is skipped, and says why."""
+    """The root file system that ``script`` makes, once; where it cannot, the test is skipped with why."""
     suite = _debian()
     parent = Path(os.environ.get("ENVFORGE_LAB") or Path(tempfile.gettempdir()) / "envforge-lab")
     root = parent / (f"{kind}-{suite}" if kind else suite)
