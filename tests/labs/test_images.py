@@ -21,8 +21,12 @@ import pytest
 
 from envforge.demo.channel import build_demo_channel
 from envforge.demo.index import build_demo_index
+from tests.bundle.conftest import Carried
+from tests.bundle.conftest import carried as carried
+from tests.bundle.conftest import runtime_lock as runtime_lock
 from tests.conftest import specification
 from tests.labs.support import HERE, Laboratory, command, laboratory, made_root
+from tests.runtime.conftest import site as site
 
 pytestmark = pytest.mark.lab
 
@@ -166,11 +170,25 @@ def test_a_sif_is_made_in_one_step(world: World) -> None:
 
 def test_a_squashfs_is_mounted_at_its_prefix(world: World) -> None:
     run = world.apptainer.run
-    where = ("-B", "env.sqsh:/opt/env:image-src=/", "root.sqsh", "/opt/env/.envforge/run")
+    where = ("-B", "env.sqsh:/opt/env:image-src=/", "/base", "/opt/env/.envforge/run")
     said = run(world.place, "apptainer", "exec", *where, "python", "-c", CODE)
     assert said.endswith("/opt/env\n")
     script = "mkdir -p at; squashfuse env.sqsh at; cat at/.envforge/receipt.json; umount at"
     assert '"prefix":"/opt/env"' in run(world.place, "sh", "-ec", script)
+
+
+def test_what_a_bundle_makes_looks_after_itself(world: World, carried: Carried) -> None:
+    """Made with no envforge, and with it inside: it verifies itself where it is mounted, without network."""
+    shutil.copyfile(carried.bundle, world.place / "greet.sh")
+    world.script("sh greet.sh --squashfs carried.sqsh")
+    where = ("-B", "carried.sqsh:/opt/env:image-src=/", "/base")
+    tool = "/opt/env/.envforge/bin/envforge"
+    said = world.apptainer.run(world.place, "apptainer", "exec", *where, tool, "verify", "/opt/env")
+    assert "/opt/env is equal to its receipt" in said
+    said = world.apptainer.run(world.place, "apptainer", "exec", *where, "/opt/env/.envforge/run", "greet")
+    assert "library /opt/env" in said
+    said = command(world.place, "verify", "carried.sqsh", "--against", "greet.sh")
+    assert "is equal to its receipt and the artifacts of greet.sh" in said
 
 
 def test_charliecloud_starts_the_root(world: World) -> None:
