@@ -89,7 +89,7 @@ def command(
     if squashfs is not None:
         if output or since or runtime_only or runtime_lock or sign:
             raise _at_odds("--squashfs", "a SquashFS is no bundle: only -p, --group and --lock go with it")
-        return _squashfs(console, source, squashfs, platform=platform, groups=groups, lock=lock, jobs=jobs)
+        return _squashfs(console, squashfs, source=source, platform=platform, groups=groups, lock=lock)
     if no_runtime and (runtime_only or runtime_lock is not None):
         raise _at_odds("--no-runtime", "without a runtime there is none to choose")
     if runtime_only and (groups or since):
@@ -101,11 +101,7 @@ def command(
     nothing = (frozenset[str](), None, None)
     omitted, digest, runtime_there = what_is_there(since, opened.platform, carried) if since else nothing
     options = BundleOptions(
-        platform=opened.platform,
-        groups=carried,
-        omitted=omitted,
-        since=digest,
-        jobs=jobs,
+        platform=opened.platform, groups=carried, omitted=omitted, since=digest, jobs=jobs
     )
     with scratch(parent) as work:
         runtime = None if no_runtime else _runtime(opened, runtime_lock, work, console, runtime_there)
@@ -121,11 +117,11 @@ def command(
     return 0
 
 
-def _squashfs(console: Console, source: Path, output: Path, **words: Any) -> int:
+def _squashfs(console: Console, output: Path, **words: Any) -> int:
     from envforge.cli.image import write_squashfs_of
 
     rest = {"prefix": "/opt/env", "base": None, "no_runtime": True, "stores": (), "dry_run": False}
-    return write_squashfs_of(console, output, source=source, compression="gzip", **rest, **words)
+    return write_squashfs_of(console, output, compression="gzip", jobs=None, **rest, **words)
 
 
 def _parent(output: Path | None) -> Path:

@@ -159,12 +159,12 @@ class Job:
             yield Made(tree=tree, base=base, work=work)
 
     def _open_base(self) -> Base | None:
-        from envforge.image.base import open_base
+        from envforge.image.base import check_glibc, open_base
         from envforge.settings import cache_directory
 
         if self.base is None:
             return None
-        return open_base(
+        base = open_base(
             self.base,
             self.platform,
             self.prefix,
@@ -172,6 +172,8 @@ class Job:
             fetcher=_fetcher,
             reporter=self.console,
         )
+        check_glibc(base, self.source.lockfile.rows(self.platform, self.groups), self.console)
+        return base
 
     @contextmanager
     def _store_for_now(self) -> Iterator[None]:

@@ -1,32 +1,32 @@
 """The base of an image: its manifest and config for one platform, from disk or from a registry.
 
-A base says with ``/``-paths what it holds; all of its layers are read once, to know what lies where the
-environment will be.
+Nothing of it is believed: every blob is held against its digest, every layer against the config.
 """
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from envforge.edges.images import image_kind
-from envforge.edges.oci import OciPlace, open_layer, open_place, read_blob
-from envforge.edges.tarstream import TarEntry, read_tar
+from envforge.edges.oci import OciPlace, open_place, read_blob
 from envforge.errors import InputError
 from envforge.formats import oci_json
+from envforge.image.survey import Survey, survey_layers
 from envforge.model.image import BaseImage, image_machine
+from envforge.model.lockfile import LockedPackage
 from envforge.model.oci import INDEXES, MANIFESTS, Descriptor, ImageConfig, ImageManifest
+from envforge.node.fitness import needed_version
 from envforge.reporting import Reporter
 
 if TYPE_CHECKING:  # a node has neither registries nor what asks them
     from envforge.edges.fetch import Fetcher
     from envforge.edges.registry import Registry
 
-__all__ = ["Base", "open_base", "parse_base"]
+__all__ = ["Base", "check_glibc", "open_base", "parse_base"]
 
 _AGENTS = ("oci-archive", "oci")
 _DEPTH = 4
@@ -38,8 +38,7 @@ T = TypeVar("T")
 class Base:
     """A base, opened.
 
-    ``named`` is how it was named, ``digest`` that of its manifest.  ``paths`` are those that were asked
-    about and that it holds, each with what it is: a kind of :class:`TarEntry`.
+    ``named`` is how it was named, ``digest`` that of its manifest, ``survey`` what its layers hold.
     """
 
     place: OciPlace
@@ -47,7 +46,7 @@ class Base:
     digest: str
     manifest: ImageManifest
     config: ImageConfig
-    paths: dict[str, str] = field(default_factory=dict)
+    survey: Survey
 
 
 def parse_base(text: str) -> BaseImage:
@@ -105,9 +104,33 @@ def open_base(
     config = _inside(place, lambda: oci_json.read_config(read_blob(place, manifest.config)))
     _check(place, manifest, config, machine)
     reporter.step(f"reading the base: {len(manifest.layers)} layers")
-    found = _paths(place, manifest, config, prefix)
-    _check_free(found, named, prefix)
-    return Base(place=place, named=named, digest=digest, manifest=manifest, config=config, paths=found)
+    survey = survey_layers(place, manifest, config, prefix)
+    survey.check_free(f"--base {named}")
+    return Base(place=place, named=named, digest=digest, manifest=manifest, config=config, survey=survey)
+
+
+def check_glibc(base: Base, rows: Sequence[LockedPackage], reporter: Reporter) -> None:
+    """Whether the base's C library is new enough for the packages.
+
+    :raises InputError: if it is not.
+    """
+    asked = needed_version(rows, "__glibc")
+    if asked is None:
+        return
+    version, who = asked
+    have = base.survey.glibc
+    if have is None:
+        reporter.note(f"no glibc was found in the base, and {who} needs {version}")
+    elif _numbers(have) < _numbers(version):
+        raise InputError(
+            f"{who} needs glibc {version}, and the base has {have}",
+            at=f"--base {base.named}",
+            do=f"name a newer base; or lock for this one: envforge lock --glibc {have}",
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _manifest(
@@ -168,55 +191,6 @@ def _check(place: OciPlace, manifest: ImageManifest, config: ImageConfig, machin
             at=str(place.path),
             do="copy or pull the base again",
         )
-
-
-def _paths(place: OciPlace, manifest: ImageManifest, config: ImageConfig, prefix: str) -> dict[str, str]:
-    """What the base has at the prefix, below it and above it."""
-    wanted = prefix.strip("/")
-    found: dict[str, str] = {}
-    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
-        with open_layer(place, layer, diff_id=diff_id) as stream:
-            # A whiteout speaks of the layers below its own, wherever it stands in it.
-            added: dict[str, str] = {}
-            for entry, _ in read_tar(stream, at=f"{place.path}: {layer.digest}"):
-                _note(entry, wanted, found, added)
-            found |= added
-    return found
-
-
-def _note(entry: TarEntry, wanted: str, found: dict[str, str], added: dict[str, str]) -> None:
-    folder, name = posixpath.split(entry.name)
-    if name == ".wh..wh..opq":
-        gone = [path for path in found if path.startswith(f"{folder}/" if folder else "")]
-    elif name.startswith(".wh."):
-        hidden = posixpath.join(folder, name.removeprefix(".wh."))
-        gone = [path for path in found if f"{path}/".startswith(f"{hidden}/")]
-    else:
-        gone = []
-        inside = f"{entry.name}/".startswith(f"{wanted}/")
-        if entry.name and (inside or f"{wanted}/".startswith(f"{entry.name}/")):
-            added[entry.name] = entry.kind
-    for path in gone:
-        del found[path]
-
-
-def _check_free(found: dict[str, str], named: BaseImage, prefix: str) -> None:
-    wanted = prefix.strip("/")
-    for path, kind in found.items():
-        if path == wanted and kind == "directory":
-            continue
-        if path == wanted or path.startswith(f"{wanted}/"):
-            raise InputError(
-                f"the base has something at {prefix} already: /{path}",
-                at=f"--base {named}",
-                do="name another --prefix",
-            )
-        if kind != "directory":
-            raise InputError(
-                f"/{path} is no directory in the base, and {prefix} would go through it",
-                at=f"--base {named}",
-                do="name another --prefix",
-            )
 
 
 def _inside(place: OciPlace, read: Callable[[], T]) -> T:

@@ -139,7 +139,7 @@ class _Image:
     def _layer(self, layer: Layer, advance: Callable[[int], None]) -> tuple[Descriptor, str]:
         """Write one layer; returns what it is, and the digest of its tar."""
         digest = hashlib.sha256()
-        above = set(self._base.paths) if self._base else set[str]()
+        above = set(self._base.survey.paths) if self._base else set[str]()
 
         def counted() -> Iterator[bytes]:
             pieces = layer_tar(self._tree.path, self._tree.facts.prefix, layer, above, advance)

@@ -29,8 +29,10 @@ from tests.image.world import (
     write_archive,
     write_base,
 )
+from tests.node.world import conda, library, mirror
 
 ON_THE_WAY = "is no directory in the base"
+NEEDS = "needs glibc 2.28, and the base has 2.17"
 TAKEN = "the base has something at /opt/env already"
 
 
@@ -66,6 +68,31 @@ def test_a_base_for_another_machine_is_refused(envforge_here: Command, made: Pat
     write_base(tmp_path / "base.tar", architecture="s390x")
     done = envforge_here("image", "oci", made, "--base", "base.tar", "-o", "env.tar", status=2)
     done.assert_error(2, "the base is for linux/s390x")
+
+
+@pytest.mark.parametrize(
+    ("path", "release", "status", "said"),
+    [
+        (
+            "lib/x86_64-linux-gnu/libc.so.6",
+            b"GNU C Library (GLIBC 2.36-9) stable release version 2.36",
+            0,
+            "",
+        ),
+        ("lib64/libc-2.28.so", b"GNU C Library (GNU libc) stable release version 2.28.", 0, ""),
+        ("usr/lib64/libc-2.17.so", b"GNU C Library (GNU libc) stable release version 2.17, by", 2, NEEDS),
+        ("lib/ld-musl-x86_64.so.1", b"musl", 0, "no glibc was found in the base"),
+    ],
+)
+def test_the_c_library_of_the_base_must_do(
+    envforge_here: Command, tmp_path: Path, path: str, release: bytes, status: int, said: str
+) -> None:
+    needy = conda(library("needy", {"x": b"1"}), dependencies={"__glibc": ">=2.28,<3.0.a0"})
+    mirror(tmp_path / "mirror", needy)
+    write_base(tmp_path / "base.tar", {path: b"\x7fELF\0" + release + b"\nmore\0"})
+    done = envforge_here("image", "oci", "mirror", "--base", "base.tar", "-o", "env.tar", status=status)
+    assert said in done.err
+    assert "glibc" not in done.err or said
 
 
 def test_of_several_images_none_is_guessed(envforge_here: Command, made: Path, tmp_path: Path) -> None:
