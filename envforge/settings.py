@@ -18,6 +18,7 @@ from typing import Any, Literal
 from envforge.errors import CouldNotError, InputError
 
 __all__ = [
+    "FROM_BUNDLE",
     "KEYS",
     "Key",
     "Setting",
@@ -30,6 +31,9 @@ __all__ = [
     "users_file",
     "variable_of",
 ]
+
+FROM_BUNDLE = "ENVFORGE_FROM_BUNDLE"
+"""The variable in which a bundle's header says which bundle this envforge was unpacked from."""
 
 Kind = Literal["path", "paths", "text", "texts", "flag", "table"]
 _SITE = Path("/etc/envforge/config.toml")

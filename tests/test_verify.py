@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Journey, Shell
+from tests.conftest import Journey, Shell, Warmed
 
 
 @pytest.fixture
-def prefix(envforge: Shell, journey: Journey, tmp_path: Path) -> Path:
-    prefix = tmp_path / "p"
+def prefix(envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed) -> Path:
+    prefix = warmed(tmp_path / "p")
     envforge("install", journey.mirror, "--prefix", prefix)
     return prefix
 

@@ -82,12 +82,13 @@ def open_source(
     lockfile, sha256 = _read_lockfile(path)
 
     def fetch_missing(rows: Sequence[LockedPackage]) -> None:
+        from envforge.cli.defaults import network
         from envforge.download import fetch_packages
         from envforge.resolvers.building import BuildingFetcher
         from envforge.settings import cache_directory
 
         places = [(lockfile, path.absolute().parent)]
-        fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=reporter)
+        fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=reporter, access=network())
         fetch_packages(rows, store, fetcher=fetcher, reporter=reporter)
 
     opened = StoreSource(lockfile, sha256, store, fetch_missing)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envforge.edges.process import Command, run
 from envforge.edges.scratch import is_full
-from envforge.edges.tarball import TIMESTAMP
+from envforge.edges.ustar import MTIME
 from envforge.errors import CouldNotError
 
 __all__ = ["Apptainer", "find_apptainer"]
@@ -44,7 +44,7 @@ class Apptainer:
         for start in _OWN:
             env.setdefault(f"{start}TMPDIR", str(archive.parent))
             env.setdefault(f"{start}CACHEDIR", str(archive.parent / "cache"))
-        env["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH") or str(TIMESTAMP)
+        env["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH") or str(MTIME)
         # Named without its directory: a colon in the path would begin a tag.
         argv = (self.path, "build", "--force", str(sif.absolute()), f"oci-archive:{archive.name}")
         done = run(Command(argv=argv, cwd=archive.parent, env=env))

@@ -99,11 +99,6 @@ class Fetcher:
         """Send ``headers`` with every later request to the host of ``url``, and with none to another one."""
         self._granted[urlsplit(url).netloc] = headers
 
-    def login(self, url: str) -> str | None:
-        """What is shown to the host of ``url``: a value of ``Authorization``; ``None`` if nothing is."""
-        login = self._credentials.of(url)
-        return None if login is None else login.header
-
     def challenge(self, url: str) -> str:
         """How a server wants to be asked (``WWW-Authenticate``); empty if it answers anybody.
 
@@ -143,6 +138,7 @@ class Fetcher:
         :raises NotFoundError: if there is no such file.
         :raises CouldNotError: for every other failure: connection, status, half a file, a wrong hash.
         """
+        url = self.locate(url, sha256)
         resume = resume and sha256 is not None
         keep = resume
         try:
@@ -166,6 +162,13 @@ class Fetcher:
             clear_partial(destination, keep=keep)
             raise
         return got
+
+    def locate(self, url: str, sha256: str | None) -> str:  # noqa: ARG002 - for those that know more places
+        """Where what ``url`` names can be read: at a URL of a kind that this class opens.
+
+        :param sha256: what its content must hash to, if that is known.
+        """
+        return url
 
     def _fill(self, sink: Sink, url: str, sha256: str | None) -> Downloaded:
         """Bring what ``sink`` lacks, or all if what it holds proves to be something else."""

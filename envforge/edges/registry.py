@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
+from envforge.edges.credentials import Credentials
 from envforge.edges.fetch import Fetcher
 from envforge.edges.hashing import file_sha256
 from envforge.edges.scratch import make_directory, scratch, write_beside
@@ -118,8 +119,10 @@ class Registry:
         query = {"scope": f"repository:{self._repository}:pull"}
         if "service" in asked:
             query["service"] = asked["service"]
-        login = self._fetcher.login(realm) or self._fetcher.login(self._host)
-        self._fetcher.grant(realm, {} if login is None else {"Authorization": login})
+        credentials = Credentials(self._fetcher.access)
+        login = credentials.of(realm) or credentials.of(self._host)
+        shown = None if login is None else login.header
+        self._fetcher.grant(realm, {} if shown is None else {"Authorization": shown})
         url = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
         try:
             answer = json.loads(self._fetcher.read(url, limit=_DOCUMENT_LIMIT))

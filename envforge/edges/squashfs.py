@@ -16,7 +16,7 @@ from pathlib import Path
 from envforge.edges.images import TRAILER, TRAILER_SIZE
 from envforge.edges.process import Command, run
 from envforge.edges.scratch import is_full
-from envforge.edges.tarball import TIMESTAMP
+from envforge.edges.ustar import MTIME
 from envforge.errors import CouldNotError, InputError
 from envforge.reporting import Reporter
 
@@ -56,7 +56,7 @@ class Mksquashfs:
         argv = [self.path, str(tree), str(path), "-noappend", "-no-progress", "-no-xattrs", "-all-root"]
         argv += ["-comp", compression, *COMPRESSIONS[compression]]
         if self.reproducible:
-            argv += ["-mkfs-time", str(TIMESTAMP), "-all-time", str(TIMESTAMP), "-processors", str(jobs)]
+            argv += ["-mkfs-time", str(MTIME), "-all-time", str(MTIME), "-processors", str(jobs)]
         if self.version >= _ONE_BY_ONE:
             argv += ["-no-hardlinks"]
         if not self.reproducible:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
-from envforge.formats import ustar
+from envforge.edges import ustar
 from envforge.formats.oci_json import LAYOUT
 
 __all__ = ["ArchiveWriter", "blob_name"]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from envforge.edges import ustar
 from envforge.errors import CouldNotError
-from envforge.formats import ustar
 from envforge.model.receipt import FileRecord
 from envforge.node.scan import RECEIPT, file_record
 
@@ -106,16 +106,16 @@ def layer_tar(
     for depth in range(1, len(parts) + 1):
         folder = "/".join(parts[:depth])
         if folder not in above:
-            yield ustar.member(folder, mode=0o755, directory=True)
+            yield ustar.extended_header(folder, size=0, mode=0o755, directory=True)
     for record in layer.records:
         name = f"{root}/{record.path}"
         if record.kind == "directory":
-            yield ustar.member(name, mode=record.mode or 0o755, directory=True)
+            yield ustar.extended_header(name, size=0, mode=record.mode or 0o755, directory=True)
         elif record.kind == "link":
-            yield ustar.member(name, mode=0o777, target=record.target)
+            yield ustar.extended_header(name, size=0, mode=0o777, target=record.target)
         else:
             size = record.size or 0
-            yield ustar.member(name, mode=record.mode or 0o644, size=size)
+            yield ustar.extended_header(name, size=size, mode=record.mode or 0o644)
             yield from _content(tree / record.path, size)
             yield ustar.padding(size)
             advance(size)

@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 
 import envforge
 from envforge.edges.scratch import disk_error, owner_mark
+from envforge.edges.ustar import MTIME
 from envforge.errors import InputError
-from envforge.formats import oci_json, ustar
+from envforge.formats import oci_json
 from envforge.formats.gzip_members import gzip_members
 from envforge.image.archive import ArchiveWriter, blob_name
 from envforge.image.base import Base
@@ -235,5 +236,5 @@ def _created() -> str:
         raise InputError(
             f"SOURCE_DATE_EPOCH is {text!r}, which is no time", do="seconds since 1970, or unset it"
         )
-    seconds = int(text) if text else ustar.MTIME
+    seconds = int(text) if text else MTIME
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

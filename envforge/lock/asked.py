@@ -12,10 +12,9 @@ from envforge.model.groups import Key, key_of
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec, Line
-from envforge.resolvers._request import parse_requirement
+from envforge.resolvers._request import parse_requirement, project_of
 from envforge.resolvers._targets import marker_environment
-from envforge.resolvers.building import project_of
-from envforge.resolvers.conda import parse_match_spec
+from envforge.resolvers.conda.request import parse_match_spec
 
 __all__ = ["Place", "asked_for", "by_group", "project_source"]
 
@@ -42,14 +41,16 @@ def asked_for(
     provided: Mapping[str, tuple[str, str]],
     built: Iterable[BuiltWheel],
     place: Place,
+    python: str | None = None,
 ) -> tuple[tuple[Line, Key | None], ...]:
     """Each line that counts for ``target`` with the package that meets it, conda's first.
 
-    ``None`` is for a project of which no wheel is known.  Virtual packages, and requirements whose marker does
-    not hold, are left out.
+    ``None`` is for a project of which no wheel is known.  Virtual packages, and requirements whose marker
+    does not hold, are left out.
 
     :param rows: those of the target's platform.
     :param provided: what conda packages meet: by project, version and conda package.
+    :param python: the full version of the Python where no row brings one.
     :raises InputError: for a line that is no dependency.
     """
     found: list[tuple[Line, Key | None]] = []
@@ -61,7 +62,7 @@ def asked_for(
     if not lines:
         return tuple(found)
     versions = {key_of(row): row.version for row in rows}
-    environment = marker_environment(target, versions.get(("conda", "python"), "3"))
+    environment = marker_environment(target, versions.get(("conda", "python"), python or "3"))
     sources = {one.source: one.name for one in built}
     for line in lines:
         source = project_source(line, place)

@@ -1,57 +1,65 @@
-"""``lock --check``: does the lockfile still satisfy the specification?  Nothing is resolved, or fetched."""
+"""``lock --check``: does the lockfile still satisfy the specification?  Nothing is resolved, or fetched.
+
+Satisfied means that ``envforge lock`` has no reason to change anything: the lockfile was made for the same
+channels, targets and choices; each line is met by a row of its group; whatever a row needs is there, too; and
+nothing is there that no line needs.  Rows that were changed by hand are looked at like any other.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.version import InvalidVersion, Version
-
-from envforge.model.built import built_wheels
-from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
-from envforge.model.platforms import Target, default_target
-from envforge.model.spec import EnvironmentSpec, Line
-from envforge.resolvers.conda import channel_url, parse_match_spec
+from envforge.lock.asked import Place
+from envforge.lock.check_rows import unmet_on
+from envforge.lock.choices import WORDS, choices, locked_choices
+from envforge.lock.options import LockOptions
+from envforge.lock.unmet import Unmet, is_ours
+from envforge.model.lockfile import Lockfile
+from envforge.model.platforms import Target
+from envforge.model.spec import EnvironmentSpec
+from envforge.model.urls import without_secrets
+from envforge.resolvers.conda.request import channel_url
 
 __all__ = ["Unmet", "first_unmet"]
-
-
-class Unmet(Exception):
-    """The first requirement that does not hold: what, and where it was written."""
-
-    def __init__(self, what: str, at: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.at = at
 
 
 def first_unmet(
     spec: EnvironmentSpec,
     lockfile: Lockfile,
     targets: Sequence[Target],
+    *,
+    options: LockOptions,
     base: Path,
     place: Path | None = None,
 ) -> Unmet | None:
     """The first requirement of ``spec`` that ``lockfile`` does not satisfy, or ``None``.
 
+    Of another tool's lockfile less is known, and what is not known is taken to be as it should be.
+
     :param targets: what the lockfile would be made for now.
+    :param options: what the command line says, or the lockfile says to lock with again.
     :param base: the directory that relative paths of channels and projects are relative to.
     :param place: the directory that the lockfile lies in, if it is another one.
+    :raises InputError: for a specification that cannot be used.
     """
-    return next(_unmet(spec, lockfile, targets, base, place or base), None)
+    spec = replace(
+        spec,
+        channels=options.channels or spec.channels,
+        no_binary=tuple(sorted({*spec.no_binary, *options.no_binary})),
+    )
+    where = Place(base=base, lockfile=place or base)
+    return next(_unmet(spec, lockfile, targets, options, where), None)
 
 
 def _unmet(
-    spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], base: Path, place: Path
+    spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], options: LockOptions, place: Place
 ) -> Iterator[Unmet]:
     at = ", ".join(spec.sources) or "the specification"
-    declared = {url for name in spec.channels for url in channel_url(name, base)}
-    locked = {channel.url.rstrip("/") for channel in lockfile.channels}
-    for url in sorted(declared):
-        if url not in locked and url.rsplit("/", 1)[-1] not in locked:
-            yield Unmet(f"the lockfile was made without the channel {url}", at)
+    yield from _unmet_channels(spec, lockfile, place.base, at)
+    if is_ours(lockfile):
+        yield from _unmet_choices(spec, lockfile, options, at)
     for target in targets:
         if target.platform not in lockfile.platforms:
             yield Unmet(f"the lockfile has no packages for {target.platform}", at)
@@ -59,103 +67,49 @@ def _unmet(
         assumed = lockfile.target(target.platform)
         if assumed is not None and assumed != target:
             yield Unmet(f"{target.platform} was locked for {assumed}, now it is {target}", at)
-        yield from _unmet_conda(spec, lockfile, target)
-        yield from _unmet_projects(spec, lockfile, target, base, place)
-        yield from _unmet_pip(spec, lockfile, target)
+        yield from unmet_on(target, spec, lockfile, place)
+    if spec.platforms and not (options.platforms or options.targets):
+        for platform in lockfile.platforms:
+            if platform not in spec.platforms:
+                yield Unmet(f"{platform} is locked, and not asked for any more", at)
 
 
-def _unmet_conda(spec: EnvironmentSpec, lockfile: Lockfile, target: Target) -> Iterator[Unmet]:
-    rows = {row.name: row for row in _rows(lockfile, target, "conda")}
-    for line in spec.conda_for(target.platform):
-        match_spec = parse_match_spec(line)
-        name = match_spec.name.normalized
-        if name.startswith("__"):
-            continue
-        row = rows.get(name)
-        if row is None:
-            yield Unmet(f"{line.text}: {name} is not locked for {target.platform}", line.at)
-        elif not _matches(match_spec, row):
-            found = f"{row.version} {row.build_string}"
-            yield Unmet(f"{line.text}: {name} {found} is locked for {target.platform}", line.at)
+def _unmet_channels(spec: EnvironmentSpec, lockfile: Lockfile, base: Path, at: str) -> Iterator[Unmet]:
+    """Whether the channels are the same in the same order, which is their priority."""
+    declared = _urls(spec.channels, base)
+    locked = _urls([channel.url for channel in lockfile.channels], base)
+    for url in declared:
+        if url not in locked:
+            yield Unmet(f"the lockfile was made without the channel {url}", at)
+    for url in locked:
+        if url not in declared:
+            yield Unmet(f"the lockfile was made with the channel {url}, which is not asked for", at)
+    if declared != locked:
+        yield Unmet(
+            f"the lockfile was made with the channels in another order: {', '.join(locked)}",
+            at,
+        )
 
 
-def _matches(match_spec: object, row: LockedPackage) -> bool:
-    from rattler import MatchSpec, PackageRecord
-    from rattler.package.build_string import BuildString
-
-    assert isinstance(match_spec, MatchSpec)  # noqa: S101 - narrows the type for the lazy import
-    digits = row.build_string.rpartition("_")[2]
-    record = PackageRecord(
-        name=row.name,
-        version=row.version,
-        build=BuildString(row.build_string),
-        build_number=int(digits) if digits.isdigit() else 0,
-        subdir=row.subdir,
-    )
-    channel = match_spec.channel
-    if channel is not None and str(channel.base_url).rstrip("/") != row.channel:
-        return False
-    plain = MatchSpec(f"{row.name} {match_spec.version or '*'} {match_spec.build or '*'}", strict=False)
-    return plain.matches(record)
+def _urls(names: Sequence[str], base: Path) -> list[str]:
+    """As a lockfile names them; another tool writes bare names."""
+    found = dict.fromkeys(url for name in names for url in channel_url(name, base))
+    return [without_secrets(url, tokens=True).rstrip("/") for url in found]
 
 
-def _unmet_projects(
-    spec: EnvironmentSpec, lockfile: Lockfile, target: Target, base: Path, place: Path
+def _unmet_choices(
+    spec: EnvironmentSpec, lockfile: Lockfile, options: LockOptions, at: str
 ) -> Iterator[Unmet]:
-    """Whether what is to be built was built; not, whether a project has changed since."""
-    from envforge.resolvers.building import project_of
-
-    built = {one.name: one for platform, one in built_wheels(lockfile) if platform == target.platform}
-    sources = {one.source for one in built.values()}
-    for line in spec.pip_for(target.platform):
-        project = project_of(line.text)
-        if project and Path(os.path.relpath(base / project[0], place)).as_posix() not in sources:
-            yield Unmet(f"{line.text}: no wheel of that project is locked for {target.platform}", line.at)
-    for row in _rows(lockfile, target, "pip"):
-        if canonical_name(row.name) in spec.no_binary and canonical_name(row.name) not in built:
-            yield Unmet(
-                f"{row.name} is to be built from its sdist, and is locked as a wheel for {target.platform}",
-                "--no-binary",
-            )
+    before, now = locked_choices(lockfile), choices(spec, options)
+    for key in WORDS:
+        if before.get(key) != now.get(key):
+            old, new = (_shown(found.get(key)) for found in (before, now))
+            yield Unmet(f"the lockfile was made with {WORDS[key]} {old}, now it is {new}", at)
 
 
-def _unmet_pip(spec: EnvironmentSpec, lockfile: Lockfile, target: Target) -> Iterator[Unmet]:
-    from envforge.resolvers.building import project_of
-    from envforge.resolvers.pypi import marker_environment, parse_requirement
-
-    lines = [line for line in spec.pip_for(target.platform) if project_of(line.text) is None]
-    if not lines:
-        return
-    versions = _provided(lockfile, target) | {row.name: row.version for row in _rows(lockfile, target, "pip")}
-    python = next((r.version for r in _rows(lockfile, target, "conda") if r.name == "python"), "3")
-    environment = marker_environment(
-        lockfile.target(target.platform) or default_target(target.platform), python
-    )
-    for line in lines:
-        requirement = parse_requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate(environment):
-            yield from _unmet_requirement(line, requirement, versions, target)
-
-
-def _unmet_requirement(
-    line: Line, requirement: Requirement, versions: dict[str, str], target: Target
-) -> Iterator[Unmet]:
-    version = versions.get(canonical_name(requirement.name))
-    if version is None:
-        yield Unmet(f"{line.text}: {requirement.name} is not locked for {target.platform}", line.at)
-        return
-    try:
-        fits = requirement.specifier.contains(Version(version), prereleases=True)
-    except InvalidVersion:
-        fits = not requirement.specifier
-    if not fits:
-        yield Unmet(f"{line.text}: {requirement.name} {version} is locked for {target.platform}", line.at)
-
-
-def _provided(lockfile: Lockfile, target: Target) -> dict[str, str]:
-    words = lockfile.custom.get(f"envforge.provided.{target.platform}", "").split()
-    return dict(word.partition("@")[0].split("=", 1) for word in words if "=" in word)
-
-
-def _rows(lockfile: Lockfile, target: Target, manager: str) -> list[LockedPackage]:
-    return [r for r in lockfile.packages if r.platform == target.platform and r.manager == manager]
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text}" for key, text in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "as usual" if value is None else str(value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from envforge.model.lockfile import Lockfile
-from envforge.model.platforms import Target, VirtualPackage, default_target
+from envforge.lock.upgrades import Upgrade
+from envforge.model.lockfile import Lockfile, canonical_name
+from envforge.model.platforms import Override, Target, VirtualPackage, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
@@ -18,8 +19,11 @@ class LockOptions:
     """What the command line may say beside the specification.
 
     ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
-    ``upgrade`` names the packages whose locked version is let go, ``upgrade_all`` all of them.
-    ``no_binary`` names projects that are built from their sdist, beside those of the specification.
+    ``upgrade`` are the packages whose locked version is let go, ``upgrade_all`` lets go of all.
+    ``no_binary`` names projects that are built from their sdist, beside those of the specification;
+    ``index_of`` and ``find_links`` come on top of the specification's, too.
+    ``overrides`` are what ``CONDA_OVERRIDE_…`` says of every target.
+    ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
     """
 
     platforms: tuple[str, ...] = ()
@@ -27,17 +31,30 @@ class LockOptions:
     indexes: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
     assumed: tuple[VirtualPackage, ...] = ()
+    overrides: tuple[Override, ...] = ()
     upgrade_all: bool = False
-    upgrade: tuple[str, ...] = ()
+    upgrade: tuple[Upgrade, ...] = ()
     no_binary: tuple[str, ...] = ()
+    index_of: tuple[tuple[str, str], ...] = ()
+    find_links: tuple[str, ...] = ()
+    prerelease: bool = False
+    python: str | None = None
+    channel_priority: str = "strict"
     exclude_newer: str | None = None
     offline: bool = False
+
+    def lets_go(self, name: str) -> bool:
+        """Whether the locked version of ``name`` is not to be kept."""
+        wanted = {canonical_name(upgrade.name) for upgrade in self.upgrade}
+        return self.upgrade_all or canonical_name(name) in wanted
 
 
 def targets_for(
     spec: EnvironmentSpec, options: LockOptions, previous: Lockfile | None, host: str
 ) -> tuple[Target, ...]:
-    """The targets to lock for: command line, profiles, the lock that is renewed, the specification, defaults.
+    """The targets to lock for, of what is said where the first that says it.
+
+    The command line, a profile, ``CONDA_OVERRIDE_…``, the lock that is renewed, the specification, defaults.
 
     :param host: this machine's platform, used where nothing else says one.
     """
@@ -46,17 +63,23 @@ def targets_for(
     platforms = platforms or (previous.platforms if previous else ()) or (host,)
     targets = []
     for platform in dict.fromkeys(platforms):
-        known = profiles.get(platform) or (previous.target(platform) if previous else None)
-        target = known or default_target(platform)
-        wanted = tuple(p for p in options.assumed if _belongs(p, platform))
+        target = profiles.get(platform) or _without_profile(spec, options, previous, platform)
+        wanted = tuple(package for package in options.assumed if target.may_offer(package))
         targets.append(target.with_packages(wanted))
     return tuple(targets)
 
 
-def _belongs(package: VirtualPackage, platform: str) -> bool:
-    """A glibc or a Linux kernel is assumed on Linux only, whatever platforms are locked with it."""
-    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
-    return platform.startswith(family.get(package.name, ""))
+def _without_profile(
+    spec: EnvironmentSpec, options: LockOptions, previous: Lockfile | None, platform: str
+) -> Target:
+    target = previous.target(platform) if previous is not None else None
+    if target is None:
+        target = default_target(platform)
+        assumed = spec.assumed_for(platform)
+        target = target.with_packages(tuple(package for package in assumed if target.may_offer(package)))
+    for override in options.overrides:
+        target = override.applied(target)
+    return target
 
 
 def settings_of(lockfile: Lockfile) -> dict[str, object]:
@@ -75,6 +98,16 @@ def settings_text(options: LockOptions) -> str:
         settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
     if options.indexes:
         settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
+    if options.index_of:
+        settings["index-of"] = {name: without_secrets(url, tokens=False) for name, url in options.index_of}
+    if options.find_links:
+        settings["find-links"] = [without_secrets(url, tokens=False) for url in options.find_links]
+    if options.prerelease:
+        settings["pre"] = True
+    if options.python:
+        settings["python"] = options.python
+    if options.channel_priority != "strict":
+        settings["channel-priority"] = options.channel_priority
     if options.exclude_newer:
         settings["exclude-newer"] = options.exclude_newer
     if options.no_binary:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
-from envforge.errors import EnvforgeError, InputError, UnsatisfiableError
+from envforge.errors import InputError, UnsatisfiableError
 from envforge.lock.asked import Place, asked_for, by_group
 from envforge.lock.options import LockOptions
+from envforge.lock.pypi_half import Half, PypiHalf
 from envforge.model.built import BuiltWheel, built_wheels
-from envforge.model.groups import Key, in_groups, key_of, provided_by_conda
+from envforge.model.groups import MAIN, groups_of, in_groups, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
+from envforge.model.python import assumed_python, python_key
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
-from envforge.resolvers import conda, pypi
+from envforge.resolvers import conda
 from envforge.resolvers.building import Builder, Uv
-from envforge.resolvers.provided import Distribution, met_by_conda, metadata_of_provided, provided_by
-from envforge.resolvers.with_builds import Ports, Resolved, resolve_with_builds
+from envforge.resolvers.pypi import Places
 
 __all__ = ["Job", "Part"]
 
@@ -39,15 +38,18 @@ _RUNTIME_PYTHON = r"python[version='>=3.10',build='^(?!.*(pypy|graalpy|cp\d+t(_|
 class Part:
     rows: tuple[LockedPackage, ...]
     provided: str
+    by_extra: str
     runtime: tuple[LockedPackage, ...]
     built: tuple[BuiltWheel, ...] = ()
+    custom: Mapping[str, str] = field(default_factory=dict)
+    lesser: tuple[conda.LesserVariant, ...] = ()
 
 
 @dataclass(frozen=True)
 class Job:
     spec: EnvironmentSpec
     channels: tuple[str, ...]
-    indexes: tuple[str, ...]
+    places: Places
     options: LockOptions
     previous: Lockfile | None
     cache: Path
@@ -55,65 +57,138 @@ class Job:
     reporter: Reporter
     base: Path
     place: Path
+    compare: bool = False
+    """Whether to look for packages that would be others if more were assumed."""
+
+    @cached_property
+    def solver(self) -> conda.Solver:
+        """One for all targets: what they share is loaded once."""
+        return conda.Solver(
+            cache=self.cache,
+            offline=self.options.offline,
+            fetcher=self.fetcher,
+            channels=self.channels,
+        )
 
     @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
         uv = Uv(
             cache=(self.cache / "uv").absolute(),
-            indexes=self.indexes,
+            indexes=self.places.for_builds(),
             exclude_newer=self.options.exclude_newer,
             offline=self.options.offline,
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
+    @cached_property
+    def pypi_half(self) -> PypiHalf:
+        """The other half, the same for all targets."""
+        return PypiHalf(
+            spec=self.spec,
+            places=self.places,
+            options=self.options,
+            cache=self.cache,
+            fetcher=self.fetcher,
+            reporter=self.reporter,
+            base=self.base,
+            place=self.place,
+            builder=self.builder,
+            solve=self._solve,
+        )
+
     def lock_platform(self, target: Target) -> Part:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
-        records = self._solve(self.spec.conda_for(target.platform), target, kept)
+        specs = self.spec.conda_for(target.platform)
+        request = self._request(specs, target, kept, self._upgraded("conda"))
+        records = self._solved(request) if specs else ()
         with ThreadPoolExecutor(4) as pool:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
-        if not self.spec.pip_for(target.platform):
-            return self._part(target, rows, "", runtime, ())
-        found, provided = self._resolve_pip(target, records)
-        met = met_by_conda(found.requirements, found.rows, provided)
-        return self._part(target, rows + found.rows, met, runtime, found.built)
+        kept = self._kept(target.platform, "pip")
+        found = self.pypi_half.resolve(
+            target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
+        )
+        part = self._part(target, rows + found.rows, found, runtime)
+        if self.compare and records:
+            part = replace(part, lesser=self.solver.lesser_variants(request, records))
+        return part
 
     def _part(
         self,
         target: Target,
         rows: tuple[LockedPackage, ...],
-        provided: str,
+        found: Half,
         runtime: tuple[LockedPackage, ...],
-        built: tuple[BuiltWheel, ...],
     ) -> Part:
         """The rows in their groups."""
-        met = provided_by_conda(provided)
+        met = provided_by_conda(found.met)
         place = Place(base=self.base, lockfile=self.place)
-        asked = asked_for(self.spec, target, rows, provided=met, built=built, place=place)
-        grouped = in_groups(rows, by_group(asked), met)
-        of: dict[Key, list[str]] = {}
-        for row in grouped:
-            of.setdefault(key_of(row), []).append(row.category)
+        python = found.custom.get(python_key(target.platform))
+        asked = asked_for(
+            self.spec,
+            target,
+            rows,
+            provided=met,
+            built=found.built,
+            place=place,
+            python=python and assumed_python(python),
+        )
+        groups = groups_of(rows, by_group(asked), met)
         return Part(
-            rows=grouped,
-            provided=provided,
+            rows=in_groups(rows, groups),
+            provided=found.met,
+            # An extra of what conda brings may need wheels, and no row says so.
+            by_extra=" ".join(
+                sorted(name for (manager, name), of in groups.items() if manager == "pip" and not of)
+            ),
             runtime=runtime,
-            built=tuple(replace(one, groups=tuple(of["pip", one.name])) for one in built),
+            built=tuple(replace(one, groups=groups["pip", one.name] or (MAIN,)) for one in found.built),
+            custom=found.custom,
         )
 
     def _solve(
-        self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
+        self,
+        specs: tuple[Line, ...],
+        target: Target,
+        preferred: tuple[LockedPackage, ...],
+        constraints: tuple[Line, ...] = (),
     ) -> tuple[conda.CondaRecord, ...]:
-        request = conda.CondaRequest(
+        return self._solved(self._request(specs, target, preferred, constraints))
+
+    def _request(
+        self,
+        specs: tuple[Line, ...],
+        target: Target,
+        preferred: tuple[LockedPackage, ...],
+        constraints: tuple[Line, ...],
+    ) -> conda.CondaRequest:
+        return conda.CondaRequest(
             channels=self.channels,
             specs=specs,
             target=target,
             preferred=preferred,
+            before=self.previous.target(target.platform) if self.previous is not None else None,
+            constraints=constraints,
+            channel_priority=self.options.channel_priority,
             exclude_newer=self.options.exclude_newer,
         )
-        return conda.solve(request, cache=self.cache, offline=self.options.offline)
+
+    def _solved(self, request: conda.CondaRequest) -> tuple[conda.CondaRecord, ...]:
+        try:
+            return self.solver.solve(request)
+        except UnsatisfiableError as error:
+            if not request.constraints:
+                raise
+            self.solver.solve(replace(request, constraints=()))  # what cannot be had at all says so itself
+            raise UnsatisfiableError(
+                f"nothing satisfies the specification for {request.target.platform} with "
+                + " and ".join(line.text for line in request.constraints),
+                at=", ".join(line.at for line in request.constraints),
+                do=f"envforge lock {' '.join(f'-P {one.name}' for one in self.options.upgrade)}",
+                story=error.story,
+            ) from error
 
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]
@@ -140,85 +215,26 @@ class Job:
             return ()
         return tuple(self._row(record, target) for record in needed)
 
+    def _upgraded(self, manager: str) -> tuple[Line, ...]:
+        """The versions that ``-P`` names of what is locked as a package of ``manager``."""
+        rows = self.previous.packages if self.previous is not None else ()
+        locked = {canonical_name(row.name) for row in rows if row.manager == manager}
+        return tuple(
+            Line(
+                text=str(one) if manager == "conda" else f"{one.name}{one.specifier}",
+                at=f"-P {one}",
+            )
+            for one in self.options.upgrade
+            if one.versions and canonical_name(one.name) in locked
+        )
+
     def _kept_runtime(self, platform: str) -> tuple[LockedPackage, ...]:
         if self.previous is None or self.options.upgrade_all:
             return ()
-        let_go = {canonical_name(name) for name in self.options.upgrade}
         with suppress(InputError):  # what cannot be read is locked anew
             rows = runtime_rows(self.previous, platform)
-            return tuple(row for row in rows if canonical_name(row.name) not in let_go)
+            return tuple(row for row in rows if not self.options.lets_go(row.name))
         return ()
-
-    def _resolve_pip(
-        self, target: Target, records: Sequence[conda.CondaRecord]
-    ) -> tuple[Resolved, tuple[Distribution, ...]]:
-        lines = self.spec.pip_for(target.platform)
-        python = next((record.version for record in records if record.name == "python"), None)
-        if python is None:
-            raise InputError(
-                "the pip: part needs a Python, and the conda part brings none",
-                at=lines[0].at,
-                do="add python to the conda dependencies",
-            )
-        self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
-        provided = provided_by(
-            records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
-        )
-        by_name = {distribution.name: distribution for distribution in provided}
-
-        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
-            return replace(one, metadata=metadata_of_provided(by_name[one.name]))
-
-        request = pypi.PypiRequest(
-            requirements=lines,
-            target=target,
-            python_version=python,
-            provided=tuple(
-                pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
-                for d in by_name.values()
-            ),
-            indexes=self.indexes,
-            exclude_newer=self.options.exclude_newer,
-            preferred=tuple((row.name, row.version) for row in self._kept(target.platform, "pip")),
-            no_binary=tuple(sorted({*self.options.no_binary, *self.spec.no_binary})),
-        )
-        return resolve_with_builds(
-            request, self._ports(target, complete), self._known(target.platform)
-        ), provided
-
-    def _ports(
-        self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
-    ) -> Ports:
-        cache, offline = self.cache / "uv", self.options.offline
-
-        def sha256_of(url: str) -> str:
-            return pypi.wheel_sha256(self.fetcher, url)
-
-        def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            return pypi.resolve(
-                request,
-                cache=cache,
-                metadata_of=self._metadata,
-                sha256_of=sha256_of,
-                offline=offline,
-                complete=complete,
-            )
-
-        return Ports(
-            builder=self.builder,
-            find=lambda r: pypi.find_sdists(r, cache=cache, offline=offline, sha256_of=sha256_of),
-            resolve=resolve,
-            offered=lambda name: self._offered(name, target),
-            base=self.base,
-            relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
-        )
-
-    def _offered(self, name: str, target: Target) -> str | None:
-        """The version of the conda package ``name`` that the channels have for ``target``."""
-        with suppress(EnvforgeError):
-            found = self._solve((Line(text=name, at="--no-binary"),), target, ())
-            return next((record.version for record in found if record.name == name), None)
-        return None
 
     def _known(self, platform: str) -> dict[str, BuiltWheel]:
         """What the lock that is renewed says was built, where that is kept."""
@@ -226,20 +242,18 @@ class Job:
         found = built_wheels(self.previous) if self.previous is not None and kept else ()
         return {built.name: built for place, built in found if place == platform and built.name in kept}
 
-    def _metadata(self, url: str, sha256: str) -> str:
-        return remembered(
-            self.cache / "metadata", sha256, lambda: pypi.wheel_metadata(self.fetcher, url, sha256)
-        )
-
     def _kept(self, platform: str, manager: str) -> tuple[LockedPackage, ...]:
-        if self.previous is None or self.options.upgrade_all or platform not in self.previous.platforms:
+        """The rows whose versions are kept where they fit, one of a name.
+
+        What was never locked for this platform has the version that it has on another.
+        """
+        if self.previous is None or self.options.upgrade_all:
             return ()
-        let_go = {canonical_name(name) for name in self.options.upgrade}
-        return tuple(
-            row
-            for row in self.previous.packages
-            if row.platform == platform and row.manager == manager and canonical_name(row.name) not in let_go
-        )
+        rows: dict[str, LockedPackage] = {}
+        for row in sorted(self.previous.packages, key=lambda row: row.platform != platform):
+            if row.manager == manager and not self.options.lets_go(row.name):
+                rows.setdefault(row.name, row)
+        return tuple(rows.values())
 
     def _row(self, record: conda.CondaRecord, target: Target) -> LockedPackage:
         sha256, md5 = record.sha256, record.md5

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from envforge.model.lockfile import LockedPackage, canonical_name
 
-__all__ = ["MAIN", "Key", "in_groups", "key_of", "provided_by_conda", "reached"]
+__all__ = ["MAIN", "Key", "groups_of", "in_groups", "key_of", "provided_by_conda"]
 
 MAIN = "main"
 Key = tuple[str, str]
@@ -39,7 +39,7 @@ def provided_by_conda(text: str) -> dict[str, tuple[str, str]]:
 def needs_of(
     rows: Iterable[LockedPackage], provided: Mapping[str, tuple[str, str]]
 ) -> Callable[[Key], tuple[Key, ...]]:
-    """Who needs whom on one platform, across conda and PyPI; a wheel needs the Python it is installed into."""
+    """Who needs whom on one platform, across conda and PyPI; a wheel needs the Python that it lies in."""
     by_key = {key_of(row): row for row in rows}
 
     def needs(key: Key) -> tuple[Key, ...]:
@@ -70,27 +70,31 @@ def reached(roots: Iterable[Key], needs: Callable[[Key], Iterable[Key]]) -> set[
     return found
 
 
-def in_groups(
+def groups_of(
     rows: Sequence[LockedPackage],
     roots: Mapping[str, Iterable[Key]],
     provided: Mapping[str, tuple[str, str]],
-) -> tuple[LockedPackage, ...]:
-    """The rows of one platform with their groups; one that several groups reach is there several times.
+) -> dict[Key, tuple[str, ...]]:
+    """The groups of each package of one platform: ``main``, or all that reach it; empty if none does.
 
     :param rows: each package once, whatever its group.
     :param roots: what the lines of each group name, as far as it is among ``rows``.
     :param provided: what conda packages meet, as :func:`provided_by_conda` gives it.
     """
     needs = needs_of(rows, provided)
-    known = {key_of(row) for row in rows}
-    groups: dict[Key, set[str]] = {key: set() for key in known}
+    found: dict[Key, set[str]] = {key_of(row): set() for row in rows}
     for group, keys in roots.items():
-        for key in reached((key for key in keys if key in known), needs):
-            groups[key].add(group)
-    found = []
-    for row in rows:
-        of = groups[key_of(row)]
-        # What nobody reaches was chosen by a solver for reasons of its own: it is left where it is harmless.
-        for group in [MAIN] if MAIN in of or not of else sorted(of):
-            found.append(replace(row, category=group, optional=group != MAIN))
-    return tuple(found)
+        for key in reached((key for key in keys if key in found), needs):
+            found[key].add(group)
+    return {key: (MAIN,) if MAIN in groups else tuple(sorted(groups)) for key, groups in found.items()}
+
+
+def in_groups(
+    rows: Iterable[LockedPackage], groups: Mapping[Key, Sequence[str]]
+) -> tuple[LockedPackage, ...]:
+    """The rows with their groups, one of several there several times, one of none in ``main``."""
+    return tuple(
+        replace(row, category=group, optional=group != MAIN)
+        for row in rows
+        for group in groups[key_of(row)] or (MAIN,)
+    )

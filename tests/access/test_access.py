@@ -16,11 +16,15 @@ from threading import Thread
 
 import pytest
 
+from envforge.demo.channel import ChannelBuilder
+from envforge.demo.interpreter import host_platform
+from envforge.demo.packages import File, Package
 from envforge.edges.credentials import Login
 from envforge.edges.fetch import Fetcher
 from envforge.errors import CouldNotError, InputError
 from envforge.model.access import Access
 from envforge.resolvers.client import conda_client
+from tests.conftest import Shell
 
 ADA = "Basic " + base64.b64encode(b"ada:secret").decode()
 
@@ -311,3 +315,104 @@ def test_a_channel_with_a_sites_certificate(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "")  # restored afterwards, whatever the client sets
     assert names(channel(guarded), Access(certificates=authority.path("ca.pem")), tmp_path / "cache") == 0
+
+
+# -- by the command line -----------------------------------------------------------------------------------
+
+
+def stock(host: Host, builder: ChannelBuilder, place: str) -> None:
+    """Have the channel of ``builder`` at ``place`` of a host."""
+    builder.write_index()
+    for path in builder.directory.rglob("*"):
+        if path.is_file():
+            host.files[f"{place}/{path.relative_to(builder.directory).as_posix()}"] = path.read_bytes()
+
+
+@pytest.fixture
+def filled(builder: ChannelBuilder) -> ChannelBuilder:
+    files = {"share/a": File(data=b"a")}
+    builder.add(Package(name="a", version="1.0", subdir="noarch", noarch="generic", files=files))
+    return builder
+
+
+def test_a_lock_through_a_mirror_says_the_origin(
+    host: Host, filled: ChannelBuilder, envforge: Shell, tmp_path: Path
+) -> None:
+    stock(host, filled, "/site")
+    host.wanted = ADA
+    (envforge.cwd / "own.toml").write_text(
+        'channels = ["https://conda.invalid/chan"]\n[mirrors]\n'
+        f'"https://conda.invalid/chan" = ["{host.url.replace("://", "://ada:secret@")}/site"]\n'
+    )
+    (envforge.cwd / "environment.yml").write_text("dependencies: [a]\nplatforms: [linux-64]\n")
+    env = {"ENVFORGE_CONFIG": "own.toml"}
+    envforge("lock", env=env)
+    text = (envforge.cwd / "conda-lock.yml").read_text()
+    assert "https://conda.invalid/chan/noarch/a-1.0-" in text
+    assert "localhost" not in text
+    assert "secret" not in text
+    assert envforge("mirror", "conda-lock.yml", "mirror", "--json", env=env).json["downloaded"] == 1
+    assert "secret" not in "".join(p.read_text() for p in (envforge.cwd / "mirror").rglob("*.json"))
+    # A mirror that is a directory, which py-rattler's client could not read.
+    (envforge.cwd / "own.toml").write_text(
+        f'[mirrors]\n"https://conda.invalid/chan" = ["{filled.directory.as_uri()}"]\n'
+    )
+    (envforge.cwd / "environment.yml").write_text(
+        "channels: ['https://conda.invalid/chan']\ndependencies: [a]\nplatforms: [linux-64]\n"
+    )
+    host.asked.clear()
+    envforge("lock", env=env)
+    assert (envforge.cwd / "conda-lock.yml").read_text() == text
+    envforge("mirror", "conda-lock.yml", "other", env=env)
+    assert not host.asked
+
+
+def test_a_channel_that_wants_a_certificate_is_locked(
+    authority: Authority, filled: ChannelBuilder, envforge: Shell
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.path("server.pem"), authority.path("server.key"))
+    context.load_verify_locations(authority.path("ca.pem"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    serving = serve(context)
+    host = next(serving)
+    try:
+        stock(host, filled, "/lab")
+        (envforge.cwd / "own.toml").write_text(
+            f'ca-certificates = "{authority.path("ca.pem")}"\n[client-certificates]\n'
+            f'localhost = ["{authority.path("client.pem")}", "{authority.path("client.key")}"]\n'
+        )
+        (envforge.cwd / "environment.yml").write_text(
+            f"channels: ['{host.url}/lab']\ndependencies: [a]\nplatforms: [linux-64]\n"
+        )
+        env = {"ENVFORGE_CONFIG": "own.toml"}
+        envforge("lock", env=env)
+        assert f"{host.url}/lab/noarch/a-1.0-" in (envforge.cwd / "conda-lock.yml").read_text()
+        envforge("mirror", "conda-lock.yml", "mirror", env=env)
+        host.asked.clear()
+        envforge("lock", "-U", "--offline", env=env)
+        assert not host.asked
+        envforge("lock", "-U", status=None).assert_error(3, f"{host.url}/lab")
+    finally:
+        next(serving, None)
+
+
+def test_a_site_says_which_channels_may_be_used(filled: ChannelBuilder, envforge: Shell) -> None:
+    filled.write_index()
+    url = filled.directory.as_uri()
+    (envforge.cwd / "environment.yml").write_text(
+        f"channels: ['{url}']\ndependencies: [a]\nplatforms: [{host_platform()}]\n"
+    )
+    envforge("lock")
+    envforge("mirror", "conda-lock.yml", "mirror")
+    (envforge.cwd / "own.toml").write_text('allowed-channels = ["conda-forge"]\n')
+    env = {"ENVFORGE_CONFIG": "own.toml"}
+    for words in (("lock", "-U"), ("install", "mirror", "--prefix", "p")):
+        refused = envforge(*words, env=env, status=None)
+        refused.assert_error(
+            2, f"the channel {url} may not be used here", "https://conda.anaconda.org/conda-forge"
+        )
+    assert not (envforge.cwd / "p").exists()
+    (envforge.cwd / "own.toml").write_text(f'allowed-channels = ["conda-forge", "{url}/"]\n')
+    envforge("lock", "-U", env=env)
+    envforge("install", "mirror", "--prefix", "p", env=env)

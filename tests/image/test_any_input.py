@@ -13,16 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envforge.edges import ustar
 from envforge.edges.images import image_kind
 from envforge.edges.sif import read_sif
 from envforge.edges.tarstream import read_tar
 from envforge.errors import EnvforgeError
-from envforge.formats import image_json, oci_json, ustar
+from envforge.formats import image_json, oci_json
 from envforge.model.image import ImageFacts
 from tests.image.world import DEBIAN, base_config, layer, make_base
 
 WHOLE = layer(DEBIAN)
-LONG = ustar.member("a/" * 120 + "é", mode=0o644, size=3) + b"abc" + bytes(509) + ustar.END
+LONG = ustar.extended_header("a/" * 120 + "é", mode=0o644, size=3) + b"abc" + bytes(509) + ustar.END
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -70,11 +71,11 @@ def test_a_tar_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/../x"])
 def test_no_member_leads_out(name: str) -> None:
     with pytest.raises(EnvforgeError, match="leads out"):
-        walk(ustar.member(name, mode=0o644) + ustar.END)
+        walk(ustar.extended_header(name, mode=0o644, size=0) + ustar.END)
 
 
 def test_a_header_has_the_size_of_a_header() -> None:
-    huge = bytearray(ustar.member("x" * 300, mode=0o644))
+    huge = bytearray(ustar.extended_header("x" * 300, mode=0o644, size=0))
     huge[124:136] = b"77777777777\0"
     block = bytes(huge[:148]) + b" " * 8 + bytes(huge[156:512])
     huge[148:156] = b"%06o\0 " % sum(block)

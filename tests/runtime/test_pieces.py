@@ -25,10 +25,10 @@ from envforge.demo.index import Wheel, wheel_bytes
 from envforge.demo.packages import File, Package, Symlink, package_bytes
 from envforge.edges.fetch import Fetcher
 from envforge.edges.store import Store
+from envforge.edges.ustar import END, header, padding
 from envforge.errors import EnvforgeError, InputError
 from envforge.formats.elf import read_elf
 from envforge.formats.gzip_members import gzip_members, is_canonical
-from envforge.formats.ustar import END, header, padding
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.runtime import RUNTIME_PLATFORMS, runtime_key, runtime_rows, runtime_text
 from envforge.reporting import Reporter
