@@ -58,7 +58,7 @@ class ArchiveWriter:
         self._file.write(ustar.padding(size))
         end = self._file.tell()
         self._file.seek(begin)
-        self._file.write(ustar.header(blob_name(name), size=size, mode=0o644))
+        self._file.write(_header(blob_name(name), size))
         self._file.seek(end)
         return name, size
 
@@ -70,3 +70,12 @@ class ArchiveWriter:
 def blob_name(digest: str) -> str:
     """The member that a blob is."""
     return f"blobs/{digest.replace(':', '/', 1)}"
+
+
+def _header(name: str, size: int) -> bytes:
+    """A header of one block, whatever the size: a large one is written as GNU does, in binary."""
+    if size < 1 << 33:
+        return ustar.header(name, size=size, mode=0o644)
+    block = ustar.header(name, size=0, mode=0o644)
+    block = block[:124] + b"\x80" + size.to_bytes(11, "big") + block[136:148] + b" " * 8 + block[156:]
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]

@@ -20,7 +20,7 @@ from envforge.edges.scratch import disk_error, owner_mark
 from envforge.edges.ustar import MTIME
 from envforge.errors import InputError
 from envforge.formats import oci_json
-from envforge.formats.gzip_members import gzip_members
+from envforge.formats.gzip_members import gzip_members, is_canonical
 from envforge.image.archive import ArchiveWriter, blob_name
 from envforge.image.base import Base
 from envforge.image.layers import Layer, layer_tar, plan_layers
@@ -55,6 +55,11 @@ def write_oci(tree: ImageTree, base: Base | None, path: Path, *, jobs: int, repo
     :raises InputError: if the base has too many layers.
     :raises CouldNotError: if the disk refuses; nothing is left then.
     """
+    if not is_canonical():
+        reporter.note(
+            "the module deflate is linked to another libdeflate than its wheel's: this image works, but its "
+            "bytes are not those that other machines make"
+        )
     layers = plan_layers(tree.receipt.files, tree.path)
     below = len(base.manifest.layers) if base else 0
     if below + len(layers) > _MOST_LAYERS:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envforge.image.archive import _header
 from envforge.node.scan import RECEIPT
 from tests.bundle.real import SMALL, publish
 from tests.image.conftest import Command
@@ -177,6 +178,12 @@ def test_the_time_can_be_said(
     assert one.manifest["layers"] == two.manifest["layers"]
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     envforge_here("image", "oci", made, "-o", "three.tar", status=2).assert_error(2, "SOURCE_DATE_EPOCH")
+
+
+def test_a_blob_may_be_larger_than_a_tar_can_say_in_octal() -> None:
+    for size in (0, (1 << 33) - 1, 1 << 33, 1 << 40):
+        member = tarfile.TarInfo.frombuf(_header("blobs/sha256/x", size), "utf-8", "strict")
+        assert (member.name, member.size, member.mode) == ("blobs/sha256/x", size, 0o644)
 
 
 def test_a_dry_run_writes_nothing(envforge_here: Command, made: Path, tmp_path: Path) -> None:
