@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
 
-__all__ = ["Credentials", "Login", "certificate"]
+__all__ = ["Credentials", "Login", "RefusedError", "certificate"]
 
 _LIMIT = 1_000_000
 
@@ -53,6 +53,12 @@ class Login:
         if not self.conda_token or parts.path.startswith("/t/"):
             return url
         return urlunsplit(parts._replace(path=f"/t/{self.conda_token}{parts.path}"))
+
+
+class RefusedError(CouldNotError):
+    """A server does not know us, or not well enough; ``challenge`` is what it wants to be shown."""
+
+    challenge = ""
 
 
 class Credentials:

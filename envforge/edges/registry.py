@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
-from envforge.edges.credentials import Credentials
+from envforge.edges.credentials import Credentials, RefusedError
 from envforge.edges.fetch import Fetcher
 from envforge.edges.hashing import file_sha256
 from envforge.edges.scratch import make_directory, scratch, write_beside
@@ -101,7 +101,11 @@ class Registry:
         if time.monotonic() - self._granted < _TOKEN_SECONDS:
             return
         headers = {"Accept": ", ".join(MANIFESTS + INDEXES)}
-        asked = self._fetcher.challenge(f"{self._host}/v2/")
+        asked = ""
+        try:
+            self._fetcher.read(f"{self._host}/v2/", limit=_DOCUMENT_LIMIT)
+        except RefusedError as error:
+            asked = error.challenge
         if asked.lower().startswith("bearer "):
             headers["Authorization"] = f"Bearer {self._token(dict(_CHALLENGE.findall(asked)))}"
         self._fetcher.grant(self._host, headers)

@@ -26,6 +26,15 @@ def line_of(text: str, wanted: str) -> int:
     return next(number for number, line in enumerate(text.splitlines(), 1) if wanted in line)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("released")])
+def test_each_release_of_conda_lock_wrote_the_same_lockfile(name: str) -> None:
+    found, plain = read(golden(name)), read(PLAIN)
+    assert found.packages == tuple(row for row in plain.packages if row.category != "test")
+    assert [channel.url for channel in found.channels] == [channel.url for channel in plain.channels]
+    assert (found.platforms, found.sources) == (plain.platforms, plain.sources)
+    assert found.content_hash == plain.content_hash
+
+
 def test_markers_of_a_merge_are_named_with_the_way_out() -> None:
     ours = "  version: 1.3.1\n"
     text = PLAIN.replace(ours, f"<<<<<<< HEAD\n{ours}=======\n  version: 1.3.2\n>>>>>>> theirs\n", 1)
@@ -124,10 +133,14 @@ def test_lines_that_went_missing_came_twice_or_changed_places(name: str, data: s
         else:
             text[start] = data.draw(st.text(max_size=8)) + text[start]
         text = text or ["\n"]
+    refusal, found = None, None
     try:
         found = read("".join(text))
     except InputError as error:
-        assert error.do
-        assert re.match(r"conda-lock\.yml(:[0-9]+|$)", str(error.at)), error
-    else:
+        refusal = error
+    if refusal is None:
+        assert found is not None
         assert read(conda_lock.write(found)) == found
+    else:
+        assert refusal.do
+        assert re.match(r"conda-lock\.yml(:[0-9]+|$)", str(refusal.at)), refusal
