@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import envforge
-from envforge.edges.credentials import Credentials, Login
-from envforge.edges.partial import Downloaded, Sink, open_partial
+from envforge.edges.credentials import Credentials, Login, RefusedError, certificate
+from envforge.edges.partial import Downloaded, Sink, clear_partial, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
@@ -82,6 +82,7 @@ class Fetcher:
         self._credentials = Credentials(self.access)
         self.timeout = timeout
         self._retries = retries
+        self._granted: dict[str, Mapping[str, str]] = {}
 
     @cached_property
     def _session(self) -> requests.Session:
@@ -101,6 +102,10 @@ class Fetcher:
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         return session
+
+    def grant(self, url: str, headers: Mapping[str, str]) -> None:
+        """Send ``headers`` with every later request to the host of ``url``, and with none to another one."""
+        self._granted[urlsplit(url).netloc] = headers
 
     def download(
         self,
@@ -137,7 +142,7 @@ class Fetcher:
         except FileExistsError:
             raise
         except OSError as error:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise CouldNotError(
                 f"cannot write {destination}: {error.strerror or error}",
                 at=str(destination),
@@ -146,7 +151,7 @@ class Fetcher:
                 else "check who may write there",
             ) from error
         except BaseException:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise
         return got
 
@@ -302,9 +307,12 @@ class Fetcher:
 
     def _ask_as(self, login: Login | None, url: str, headers: dict[str, str]) -> requests.Response:
         shown = login.header if login is not None else None
+        granted = self._granted.get(urlsplit(url).netloc, {})
 
         def authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            if shown is not None:  # dropped by requests where an answer leads to another host
+            request.headers.update(granted)
+            # Both are dropped by requests where an answer leads to another host.
+            if shown is not None and "Authorization" not in granted:
                 request.headers["Authorization"] = shown
             return request
 
@@ -314,26 +322,8 @@ class Fetcher:
             timeout=self.timeout,
             headers=headers,
             auth=authorized,
-            cert=_certificate(self.access.client_certificate(url)),
+            cert=certificate(self.access.client_certificate(url)),
         )
-
-
-def _certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
-    if not files:
-        return None
-    for path in files:
-        if not Path(path).is_file():
-            raise CouldNotError(
-                "no such client certificate", at=path, do="envforge config client-certificates"
-            )
-    return (files[0], files[1]) if len(files) == 2 else files[0]
-
-
-def _clear(destination: Path, *, keep: bool) -> None:
-    """Remove what a failed download left, unless it is the beginning of what was wanted."""
-    with suppress(OSError):
-        if not keep or destination.lstat().st_size == 0:
-            destination.unlink()
 
 
 def _on_disk(path: Path) -> BinaryIO:
@@ -364,7 +354,9 @@ def _check_status(answer: requests.Response, url: str) -> None:
             what, at=redacted(url), do="check the URL; if the file is gone for good: envforge lock -U"
         )
     if status in (401, 403, 407):
-        raise CouldNotError(what, at=redacted(url), do="put the credentials for this host into ~/.netrc")
+        refused = RefusedError(what, at=redacted(url), do="put the credentials for this host into ~/.netrc")
+        refused.challenge = answer.headers.get("WWW-Authenticate", "")
+        raise refused
     raise CouldNotError(what, at=redacted(url), do="try again later")
 
 
