@@ -39,11 +39,12 @@ COMMANDS = {
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "image": "Write an image: an OCI archive, a SquashFS or a SIF.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
+    "config": "Say what is set, and where it was said.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli", "uv", "yaml"))
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "uv", "yaml"))
 """What a bundle's runtime does not bring."""
 
 

@@ -101,7 +101,8 @@ def _lock(
     dry_run: bool,
 ) -> int:
     from envforge.edges.fetch import Fetcher
-    from envforge.lock import lock, targets_for
+    from envforge.lock.options import targets_for
+    from envforge.lock.run import lock
     from envforge.settings import cache_directory
 
     options = _options(given, previous)
@@ -155,7 +156,7 @@ def _previous(output: Path) -> Lockfile | None:
 
 
 def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
-    from envforge.lock import LockOptions, settings_of
+    from envforge.lock.options import LockOptions, settings_of
 
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
@@ -205,8 +206,8 @@ def _check(
     path: Path,
     given: dict[str, Any],
 ) -> int:
-    from envforge.check import first_unmet
-    from envforge.lock import targets_for
+    from envforge.lock.check import first_unmet
+    from envforge.lock.options import targets_for
 
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")

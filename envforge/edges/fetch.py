@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -21,9 +22,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 import envforge
+from envforge.edges.credentials import Credentials, Login
 from envforge.edges.partial import Downloaded, Sink, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
+from envforge.model.access import Access
 from envforge.model.urls import redacted
 
 __all__ = ["Downloaded", "Fetcher", "NotFoundError", "local_path"]
@@ -42,12 +45,17 @@ class _BrokenOffError(CouldNotError):
     """The body of an answer ended before its end: asking for the rest may help."""
 
 
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Body:
     """A file's bytes from ``start`` to its end; ``encoded`` if the server says that they stand for others."""
 
     start: int
     chunks: Iterator[bytes]
+    source: _Closes
     encoded: bool = False
 
 
@@ -64,10 +72,15 @@ class Fetcher:
     :param timeout: seconds without a byte after which a server counts as dead.
     :param retries: how often a request is tried again after 429, 5xx or a lost connection; a download that
         got on before the connection was lost has as many tries again.
+    :param access: where a site has what lies elsewhere, and what hosts want to be shown.
     """
 
-    def __init__(self, *, offline: bool = False, timeout: float = 60, retries: int = 3) -> None:
+    def __init__(
+        self, *, offline: bool = False, timeout: float = 60, retries: int = 3, access: Access | None = None
+    ) -> None:
         self.offline = offline
+        self.access = access or Access()
+        self._credentials = Credentials(self.access)
         self.timeout = timeout
         self._retries = retries
         self._granted: dict[str, Mapping[str, str]] = {}
@@ -75,6 +88,8 @@ class Fetcher:
         self._session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
         # Bytes as they lie on the server: a hash is over those, whatever Content-Encoding would undo.
         self._session.headers["Accept-Encoding"] = "identity"
+        if self.access.certificates:
+            self._session.verify = self.access.certificates
         policy = Retry(total=retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
         adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
         self._session.mount("https://", adapter)
@@ -235,33 +250,85 @@ class Fetcher:
 
         :param decode: undo the Content-Encoding, if there is one.
         """
+        *others, last = self.access.places(url)
+        for place in others:
+            with suppress(CouldNotError):
+                body = self._body(place, start, decode=decode)
+                break
+        else:
+            body = self._body(last, start, decode=decode)
+        with closing(body.source):
+            yield body
+
+    def _body(self, url: str, start: int, *, decode: bool) -> _Body:
         path = local_path(url)
         if path is not None:
-            yield _Body(start=start, chunks=_disk_chunks(path, start))
-            return
+            source = _on_disk(path)
+            return _Body(start=start, chunks=_disk_chunks(source, path, start), source=source)
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
         try:
-            with closing(self._get(url, start)) as answer:
-                _check_status(answer, url)
-                came = start if answer.status_code == 206 else 0
-                encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
-                chunks = _whole_body(answer, url, came, decode=decode)
-                yield _Body(start=came, chunks=chunks, encoded=encoded)
+            answer = self._get(url, start)
         except requests.RequestException as error:
             raise _translated(error, url) from error
+        try:
+            _check_status(answer, url)
+        except CouldNotError:
+            answer.close()
+            raise
+        came = start if answer.status_code == 206 else 0
+        encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+        chunks = _whole_body(answer, url, came, decode=decode)
+        return _Body(start=came, chunks=chunks, encoded=encoded, source=answer)
 
     def _get(self, url: str, start: int) -> requests.Response:
         headers = self._granted.get(urlsplit(url).netloc, {})
         if start:
-            asked = {"Range": f"bytes={start}-", **headers}
-            answer = self._session.get(url, stream=True, timeout=self.timeout, headers=asked)
+            answer = self._ask(url, {"Range": f"bytes={start}-", **headers})
             fits = answer.status_code == 206 and _range(answer)[0] == start
             if fits or answer.status_code in (200, 404, 410):
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
             answer.close()
-        return self._session.get(url, stream=True, timeout=self.timeout, headers=dict(headers))
+        return self._ask(url, headers)
+
+    def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        login = None if "Authorization" in headers else self._credentials.of(url)
+        answer = self._ask_as(login, url, headers)
+        if answer.status_code in (401, 403) and login is None and not headers.get("Authorization"):
+            login = self._credentials.from_keyring(url)
+            if login is not None:
+                answer.close()
+                answer = self._ask_as(login, url, headers)
+        return answer
+
+    def _ask_as(self, login: Login | None, url: str, headers: Mapping[str, str]) -> requests.Response:
+        shown = login.header if login is not None else None
+
+        def authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            if shown is not None:  # dropped by requests where an answer leads to another host
+                request.headers["Authorization"] = shown
+            return request
+
+        return self._session.get(
+            login.applied(url) if login is not None else url,
+            stream=True,
+            timeout=self.timeout,
+            headers=dict(headers),
+            auth=authorized,
+            cert=_certificate(self.access.client_certificate(url)),
+        )
+
+
+def _certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
+    if not files:
+        return None
+    for path in files:
+        if not Path(path).is_file():
+            raise CouldNotError(
+                "no such client certificate", at=path, do="envforge config client-certificates"
+            )
+    return (files[0], files[1]) if len(files) == 2 else files[0]
 
 
 def _clear(destination: Path, *, keep: bool) -> None:
@@ -271,14 +338,20 @@ def _clear(destination: Path, *, keep: bool) -> None:
             destination.unlink()
 
 
-def _disk_chunks(path: Path, start: int) -> Iterator[bytes]:
+def _on_disk(path: Path) -> BinaryIO:
     try:
-        with path.open("rb") as file:
-            file.seek(start)
-            while chunk := file.read(_CHUNK):
-                yield chunk
+        return path.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError("no such file", at=str(path)) from error
+    except OSError as error:
+        raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
+
+
+def _disk_chunks(file: BinaryIO, path: Path, start: int) -> Iterator[bytes]:
+    try:
+        file.seek(start)
+        while chunk := file.read(_CHUNK):
+            yield chunk
     except OSError as error:
         raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
 

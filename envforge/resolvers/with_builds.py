@@ -59,11 +59,7 @@ def resolve_with_builds(request: PypiRequest, ports: Ports, known: Mapping[str, 
     found = building.sdists(building.chosen(request)) if request.no_binary else ()
     rows = ports.resolve(replace(request, no_binary=(), built=found))
     made = {building.ports.builder.path(one).as_uri(): one for one in building.built.values()}
-    kept = [
-        replace(made[row.url], dependencies=row.dependencies, category=row.category)
-        for row in rows
-        if row.url in made
-    ]
+    kept = [replace(made[row.url], dependencies=row.dependencies) for row in rows if row.url in made]
     rows = tuple(replace(row, url=made[row.url].url) if row.url in made else row for row in rows)
     return Resolved(rows=rows, built=tuple(kept), requirements=lines)
 

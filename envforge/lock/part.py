@@ -1,13 +1,7 @@
-"""``lock``: from a specification to a lockfile, for the cluster's platforms and not for this machine.
-
-Conda is solved first.  Every Python distribution that a chosen conda package brings is then given to uv as
-settled, so that PyPI adds to it and never replaces it.
-"""
+"""One platform of a lockfile: its conda half, then its PyPI half, then the runtime that a bundle carries."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,17 +14,13 @@ from pathlib import Path
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError, UnsatisfiableError
-from envforge.formats.conda_lock import custom_format
-from envforge.model.built import BuiltWheel, built_key, built_wheels
-from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name, join_specs
-from envforge.model.platforms import Target, VirtualPackage, default_target
-from envforge.model.runtime import (
-    RUNTIME_PLATFORMS,
-    is_usable_python,
-    runtime_key,
-    runtime_rows,
-    runtime_text,
-)
+from envforge.lock.asked import Place, asked_for, by_group
+from envforge.lock.options import LockOptions
+from envforge.model.built import BuiltWheel, built_wheels
+from envforge.model.groups import Key, in_groups, key_of, provided_by_conda
+from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
+from envforge.model.platforms import Target
+from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
@@ -39,168 +29,14 @@ from envforge.resolvers.building import Builder, Uv
 from envforge.resolvers.provided import Distribution, met_by_conda, metadata_of_provided, provided_by
 from envforge.resolvers.with_builds import Ports, Resolved, resolve_with_builds
 
-__all__ = ["LockOptions", "lock", "settings_of", "targets_for"]
+__all__ = ["Job", "Part"]
 
 _RUNTIME_PYTHON = r"python[version='>=3.10',build='^(?!.*(pypy|graalpy|cp\d+t(_|$))).*$']"
 """What :func:`is_usable_python` says, as a MatchSpec."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LockOptions:
-    """What the command line may say beside the specification.
-
-    ``platforms`` and ``channels`` replace the specification's; ``assumed`` changes what each target offers;
-    ``upgrade`` names the packages whose locked version is let go, ``upgrade_all`` all of them.
-    ``no_binary`` names projects that are built from their sdist, beside those of the specification.
-    """
-
-    platforms: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
-    indexes: tuple[str, ...] = ()
-    targets: tuple[Target, ...] = ()
-    assumed: tuple[VirtualPackage, ...] = ()
-    upgrade_all: bool = False
-    upgrade: tuple[str, ...] = ()
-    no_binary: tuple[str, ...] = ()
-    exclude_newer: str | None = None
-    offline: bool = False
-
-
-def targets_for(
-    spec: EnvironmentSpec, options: LockOptions, previous: Lockfile | None, host: str
-) -> tuple[Target, ...]:
-    """The targets to lock for: command line, profiles, the lock that is renewed, the specification, defaults.
-
-    :param host: this machine's platform, used where nothing else says one.
-    """
-    profiles = {target.platform: target for target in options.targets}
-    platforms = options.platforms or tuple(profiles) or spec.platforms
-    platforms = platforms or (previous.platforms if previous else ()) or (host,)
-    targets = []
-    for platform in dict.fromkeys(platforms):
-        known = profiles.get(platform) or (previous.target(platform) if previous else None)
-        target = known or default_target(platform)
-        wanted = tuple(p for p in options.assumed if _belongs(p, platform))
-        targets.append(target.with_packages(wanted))
-    return tuple(targets)
-
-
-def _belongs(package: VirtualPackage, platform: str) -> bool:
-    """A glibc or a Linux kernel is assumed on Linux only, whatever platforms are locked with it."""
-    family = {"__glibc": "linux-", "__linux": "linux-", "__osx": "osx-", "__win": "win-"}
-    return platform.startswith(family.get(package.name, ""))
-
-
-def lock(
-    spec: EnvironmentSpec,
-    targets: Sequence[Target],
-    *,
-    options: LockOptions,
-    previous: Lockfile | None,
-    base: Path,
-    sources: Sequence[str],
-    cache: Path,
-    fetcher: Fetcher,
-    reporter: Reporter,
-    place: Path | None = None,
-) -> Lockfile:
-    """Resolve ``spec`` for every target.
-
-    :param previous: the lock that is renewed; its versions are kept where they still fit.
-    :param base: the directory that relative paths of channels and projects are relative to.
-    :param place: the directory that the lockfile will lie in, if it is another one.
-    :param sources: the specification's files as the lockfile should name them.
-    :param cache: where repodata and metadata are cached.
-    :raises InputError: for a specification that cannot be used.
-    :raises UnsatisfiableError: if nothing satisfies it on one of the targets.
-    :raises CouldNotError: if a channel or an index cannot be read.
-    """
-    conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
-    channels = _channels(spec, options, base)
-    indexes = tuple(options.indexes) or spec.indexes
-    job = _Job(spec, channels, indexes, options, previous, cache, fetcher, reporter, base, place or base)
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
-        parts = list(pool.map(job.lock_platform, targets))
-    rows = {canonical_name(row.name) for part in parts for row in part.rows}
-    for name in sorted({*options.no_binary, *spec.no_binary} - rows):
-        reporter.note(f"nothing needs {name}, which --no-binary names")
-    custom = {"envforge.settings": _settings(options)}
-    if spec.name:
-        custom["envforge.name"] = spec.name
-    for target, part in zip(targets, parts, strict=True):
-        custom[f"envforge.target.{target.platform}"] = str(target)
-        if part.provided:
-            custom[f"envforge.provided.{target.platform}"] = part.provided
-        if part.runtime:
-            custom[runtime_key(target.platform)] = runtime_text(part.runtime)
-        custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
-    custom["envforge.format"] = custom_format(custom)
-    return Lockfile(
-        packages=tuple(row for part in parts for row in part.rows),
-        channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
-        platforms=tuple(sorted(target.platform for target in targets)),
-        sources=tuple(sources),
-        content_hash={
-            target.platform: spec_digest(spec, target, channels, indexes)
-            for target in sorted(targets, key=lambda target: target.platform)
-        },
-        custom=dict(sorted(custom.items())),
-    )
-
-
-def settings_of(lockfile: Lockfile) -> dict[str, object]:
-    """The settings that a lockfile says to lock with again; empty for another tool's file."""
-    try:
-        settings = json.loads(lockfile.custom.get("envforge.settings", "{}"))
-    except ValueError:
-        return {}
-    return settings if isinstance(settings, dict) else {}
-
-
-def _settings(options: LockOptions) -> str:
-    """What the command line said beside the specification, for the next lock to know."""
-    settings: dict[str, object] = {}
-    if options.channels:
-        settings["channels"] = [without_secrets(url, tokens=True) for url in options.channels]
-    if options.indexes:
-        settings["indexes"] = [without_secrets(url, tokens=False) for url in options.indexes]
-    if options.exclude_newer:
-        settings["exclude-newer"] = options.exclude_newer
-    if options.no_binary:
-        settings["no-binary"] = sorted(options.no_binary)
-    return json.dumps(settings, sort_keys=True)
-
-
-def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
-    written = options.channels or spec.channels
-    urls = tuple(dict.fromkeys(url for name in written for url in conda.channel_url(name, base)))
-    if not urls and (spec.conda or spec.pip):
-        raise InputError(
-            "the specification names no channel",
-            at=", ".join(spec.sources) or "channels",
-            do="add a line such as: channels: [conda-forge]   # or envforge lock -c conda-forge",
-        )
-    return urls
-
-
-def spec_digest(
-    spec: EnvironmentSpec, target: Target, channels: Sequence[str], indexes: Sequence[str]
-) -> str:
-    """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines."""
-    content: dict[str, object] = {
-        "channels": [without_secrets(url, tokens=True) for url in channels],
-        "conda": sorted(line.text for line in spec.conda_for(target.platform)),
-        "pip": sorted(line.text for line in spec.pip_for(target.platform)),
-        "indexes": [without_secrets(url, tokens=False) for url in indexes],
-        "target": str(target),
-    }
-    if spec.no_binary:
-        content["no-binary"] = sorted(spec.no_binary)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
+class Part:
     rows: tuple[LockedPackage, ...]
     provided: str
     runtime: tuple[LockedPackage, ...]
@@ -208,7 +44,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     spec: EnvironmentSpec
     channels: tuple[str, ...]
     indexes: tuple[str, ...]
@@ -231,12 +67,7 @@ class _Job:
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
-    @property
-    def group(self) -> str:
-        """The specification's group (``category:``): a file has one."""
-        return next((line.group for line in self.spec.conda + self.spec.pip), "main")
-
-    def lock_platform(self, target: Target) -> _Part:
+    def lock_platform(self, target: Target) -> Part:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
         records = self._solve(self.spec.conda_for(target.platform), target, kept)
@@ -244,10 +75,33 @@ class _Job:
             rows = tuple(pool.map(lambda record: self._row(record, target), records))
         runtime = self._runtime(target, records, rows)
         if not self.spec.pip_for(target.platform):
-            return _Part(rows=rows, provided="", runtime=runtime)
+            return self._part(target, rows, "", runtime, ())
         found, provided = self._resolve_pip(target, records)
         met = met_by_conda(found.requirements, found.rows, provided)
-        return _Part(rows=rows + found.rows, provided=met, runtime=runtime, built=found.built)
+        return self._part(target, rows + found.rows, met, runtime, found.built)
+
+    def _part(
+        self,
+        target: Target,
+        rows: tuple[LockedPackage, ...],
+        provided: str,
+        runtime: tuple[LockedPackage, ...],
+        built: tuple[BuiltWheel, ...],
+    ) -> Part:
+        """The rows in their groups."""
+        met = provided_by_conda(provided)
+        place = Place(base=self.base, lockfile=self.place)
+        asked = asked_for(self.spec, target, rows, provided=met, built=built, place=place)
+        grouped = in_groups(rows, by_group(asked), met)
+        of: dict[Key, list[str]] = {}
+        for row in grouped:
+            of.setdefault(key_of(row), []).append(row.category)
+        return Part(
+            rows=grouped,
+            provided=provided,
+            runtime=runtime,
+            built=tuple(replace(one, groups=tuple(of["pip", one.name])) for one in built),
+        )
 
     def _solve(
         self, specs: tuple[Line, ...], target: Target, preferred: tuple[LockedPackage, ...]
@@ -341,7 +195,7 @@ class _Job:
             return pypi.wheel_sha256(self.fetcher, url)
 
         def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            found = pypi.resolve(
+            return pypi.resolve(
                 request,
                 cache=cache,
                 metadata_of=self._metadata,
@@ -349,7 +203,6 @@ class _Job:
                 offline=offline,
                 complete=complete,
             )
-            return tuple(replace(r, category=self.group, optional=self.group != "main") for r in found)
 
         return Ports(
             builder=self.builder,
@@ -402,8 +255,6 @@ class _Job:
             sha256=sha256,
             md5=md5,
             dependencies=join_specs(record.depends),
-            category=self.group,
-            optional=self.group != "main",
         )
 
     def _hashes(self, record: conda.CondaRecord) -> tuple[str, str]:
