@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from envforge.errors import InputError
 
-__all__ = ["TarEntry", "read_tar"]
+__all__ = ["Content", "TarEntry", "read_tar"]
 
 _BLOCK = 512
 _CHUNK = 1 << 20

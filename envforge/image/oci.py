@@ -33,7 +33,6 @@ __all__ = ["OciResult", "labels_of", "write_oci"]
 
 _MOST_LAYERS = 127
 """That some storage drivers take in one image."""
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TITLE = "org.opencontainers.image."
 _OURS = "org.envforge."
 
@@ -186,13 +185,7 @@ class _Image:
         """How it runs: variables as activation sets them, and whatever is started is started activated."""
         facts = self._tree.facts
         base = self._base
-        env = base.config.environment if base else {}
-        for name, value in self._tree.variables.items():
-            env.pop(name, None)
-            if value is not None:
-                env[name] = value
-        env["CONDA_SHLVL"] = "1"
-        env["PATH"] = f"{facts.prefix}/bin:{env.get('PATH') or _PATH}"
+        env = self._tree.environment(base.config.environment if base else {})
         settings = dict(below)
         settings["Env"] = [f"{name}={value}" for name, value in env.items()]
         settings["Labels"] = {**(base.config.labels if base else {}), **labels_of(facts, base)}

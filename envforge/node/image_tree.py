@@ -26,6 +26,8 @@ from envforge.reporting import Reporter
 
 __all__ = ["ImageTree", "TreeOptions", "make_image_tree"]
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TreeOptions:
@@ -51,10 +53,15 @@ class ImageTree:
     variables: Mapping[str, str | None]
     facts: ImageFacts
 
-    @property
-    def can_run(self) -> bool:
-        """Whether the environment has programs of its own to start."""
-        return any(row.name == "python" for row in self.receipt.packages)
+    def environment(self, below: Mapping[str, str]) -> dict[str, str]:
+        """The variables of a process in the image, as activation sets them.
+
+        :param below: those that the base sets.
+        """
+        found = {name: value for name, value in below.items() if name not in self.variables}
+        found |= {name: value for name, value in self.variables.items() if value is not None}
+        path = below.get("PATH") or _PATH
+        return {**found, "CONDA_SHLVL": "1", "PATH": f"{self.facts.prefix}/bin:{path}"}
 
 
 def make_image_tree(
