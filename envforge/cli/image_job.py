@@ -45,6 +45,9 @@ def image_options(function: F) -> F:
             ),
             click.option("--group", "groups", multiple=True, help="This group, too; repeatable."),
             click.option("--lock", metavar="NAME", help="Which lock of a mirror."),
+            click.option(
+                "--expect-lock", metavar="sha256:HEX", help="Refuse to make an image of any other lockfile."
+            ),
             click.option("--no-runtime", is_flag=True, help="Leave out the envforge that a bundle brings."),
             click.option(
                 "--store",
@@ -102,6 +105,7 @@ class Job:
         platform: str | None,
         groups: tuple[str, ...],
         lock: str | None,
+        expect_lock: str | None,
         no_runtime: bool,
         stores: tuple[Path, ...],
         jobs: int | None,
@@ -114,17 +118,16 @@ class Job:
         """
         from envforge.edges.machine import jobs_available
         from envforge.edges.store import Store
-        from envforge.image.base import parse_base
         from envforge.model.image import check_image_prefix
         from envforge.settings import store_layers
 
         check_image_prefix(prefix)
-        named = parse_base(base) if base is not None else None
+        named = _parsed(base) if base is not None else None
         parent = _check_output(output)
         default, passing = _default_store(parent)
         root, lower = store_layers(stores, default)
         store = Store(root, lower)
-        opened, known, made_for = _open(source, lock, store, console)
+        opened, known, made_for = _open(source, lock, store, console, expect_lock)
         return cls(
             console=console,
             output=output,
@@ -158,12 +161,12 @@ class Job:
             yield Made(tree=tree, base=base, work=work)
 
     def _open_base(self) -> Base | None:
+        if self.base is None:
+            return None
         from envforge.edges.fetch import Fetcher
         from envforge.image.base import open_base
         from envforge.settings import cache_directory
 
-        if self.base is None:
-            return None
         return open_base(
             self.base,
             self.platform,
@@ -212,6 +215,12 @@ class Job:
         }
 
 
+def _parsed(base: str) -> BaseImage:
+    from envforge.image.base import parse_base  # which the node's half cannot open
+
+    return parse_base(base)
+
+
 def _check_output(output: Path) -> Path:
     """The directory to write in; a file there is replaced only if it is an image."""
     from envforge.edges.images import image_kind
@@ -239,15 +248,15 @@ def _default_store(parent: Path) -> tuple[Path, bool]:
 
 
 def _open(
-    path: Path, lock: str | None, store: Store, console: Console
+    path: Path, lock: str | None, store: Store, console: Console, expected: str | None
 ) -> tuple[ArtifactSource, str | None, tuple[str, ...]]:
     """The source, the platform that it is for if it is for one, and the groups that it was made of."""
     from envforge.cli.sources import open_source
     from envforge.node.bundles import BundleSource
 
-    if (path / ".envforge").is_dir():
+    if (path / ".envforge").is_dir() and expected is None:
         return _open_prefix(path, store)
-    opened = open_source(path, lock=lock, store=store, reporter=console)
+    opened = open_source(path, lock=lock, store=store, reporter=console, expected=expected)
     if isinstance(opened, BundleSource):
         return opened, opened.bundle.contents.platform, opened.groups
     return opened, None, ()
