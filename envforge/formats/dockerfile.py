@@ -1,9 +1,9 @@
 """The Dockerfile, as far as envforge writes it: what docker, buildah, podman and Charliecloud read alike.
 
 Charliecloud's grammar is the narrowest: no ``FROM NAME@DIGEST``, no here-documents, no options but ``--from``
-of ``COPY``.  docker's own parser is lenient where that hurts: a comment in the first lines can be a directive,
-``$`` is replaced in most instructions, and a backslash joins lines.  :func:`check` holds every text to what
-all of them take for the same.
+of ``COPY``.  docker's own parser is lenient where that hurts: a comment in the first lines can be a
+directive, ``$`` is replaced in most instructions, and a backslash joins lines.  :func:`check` holds every
+text to what all of them take for the same.
 """
 
 from __future__ import annotations
