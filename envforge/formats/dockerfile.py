@@ -20,7 +20,7 @@ _DIRECTIVE = re.compile(r"#\s*[A-Za-z][A-Za-z0-9_-]*\s*=")
 _LABEL = re.compile(r"""[^"'\\$`]*""")
 _FORMS = {
     "ARG": re.compile(rf"BASE={_PLAIN}(?::[\w.-]+)?(?:@sha256:[0-9a-f]{{64}})?"),
-    "FROM": re.compile(r"\$\{BASE\}(?: AS [a-z]+)?"),
+    "FROM": re.compile(r"\$BASE(?: AS [a-z]+)?"),
     "COPY": re.compile(rf"(?:--from=[a-z]+ )?{_PLAIN} /{_PLAIN}"),
     "ENV": re.compile(r"[A-Z][A-Z0-9_]*=(?:[A-Za-z0-9._+@=/,:-]|\$PATH|\$LD_LIBRARY_PATH)+"),
     "LABEL": re.compile(r"""[a-z][a-z0-9._-]*="[^"'\\$`]*\""""),

@@ -161,7 +161,7 @@ def test_a_dockerfile(capsys: Capture, tmp_path: Path) -> None:
     assert outcome.status == 0, outcome.stderr
     found = instructions(outcome.stdout)
     assert found[0] == ["ARG", f"BASE=rockylinux@{DIGEST}"]
-    assert [rest for word, rest in found if word == "FROM"] == ["${BASE} AS build", "${BASE}"]
+    assert [rest for word, rest in found if word == "FROM"] == ["$BASE AS build", "$BASE"]
     assert ["COPY", "greet.sh /envforge/bundle.sh"] in found
     assert ["COPY", "--from=build /opt/env /opt/env"] in found
     assert any(sha256 in rest for word, rest in found if word == "RUN")
@@ -234,8 +234,8 @@ def test_a_dockerfile_means_what_went_in(path: str, name: str, assumed: str) -> 
     ("old", "new"),
     [
         ("# Written by", "# syntax=docker/dockerfile:1\n# Written by"),
-        ("FROM ${BASE}\n", f"FROM rockylinux@{DIGEST}\n"),
-        ("FROM ${BASE}\n", "FROM --platform=linux/amd64 ${BASE}\n"),
+        ("FROM $BASE\n", f"FROM rockylinux@{DIGEST}\n"),
+        ("FROM $BASE\n", "FROM --platform=linux/amd64 $BASE\n"),
         ("COPY --from=build", "COPY --chmod=755 --from=build"),
         ("COPY greet.sh", "COPY *.sh"),
         ("COPY greet.sh", "ADD greet.sh"),
