@@ -13,7 +13,7 @@ from envforge.cli.image_job import Job, image_options
 from envforge.errors import InputError
 from envforge.node.activate import RUN
 
-__all__ = ["command"]
+__all__ = ["command", "write_squashfs_of"]
 
 _BASE = "an OCI archive or layout, or docker:NAME@sha256:HEX."
 _ROOM = "where /tmp is small, set APPTAINER_TMPDIR to a local directory with room for the image"
@@ -91,11 +91,16 @@ def image_squashfs(
     It holds the content of --prefix, linked for that path, and is mounted there by Apptainer, squashfuse or
     the kernel.  With --base it is a whole root file system, which ch-run and enroot start.
     """
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    return write_squashfs_of(console, output, compression=compression, **words)
+
+
+def write_squashfs_of(console: Console, output: Path, *, compression: str, **words: Any) -> int:
+    """What ``image squashfs`` does; ``words`` are the options of every image."""
     from envforge.edges.squashfs import find_mksquashfs
     from envforge.image.rootfs import make_rootfs
     from envforge.image.squashfs import write_squashfs
 
-    console = Console(json=as_json, quiet=quiet, verbose=verbose)
     tool = find_mksquashfs()
     job = Job.of(console, output, **words)
     if job.dry_run:

@@ -17,6 +17,7 @@ from envforge.cli.console import Console, print_result
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
+    from envforge.edges.fetch import Fetcher
     from envforge.edges.store import Store
     from envforge.image.base import Base
     from envforge.model.image import BaseImage
@@ -161,9 +162,12 @@ class Job:
             yield Made(tree=tree, base=base, work=work)
 
     def _open_base(self) -> Base | None:
+<<<<<<< HEAD
         if self.base is None:
             return None
         from envforge.edges.fetch import Fetcher
+=======
+>>>>>>> image
         from envforge.image.base import open_base
         from envforge.settings import cache_directory
 
@@ -172,7 +176,7 @@ class Job:
             self.platform,
             self.prefix,
             cache=cache_directory(),
-            fetcher=Fetcher(),
+            fetcher=_fetcher,
             reporter=self.console,
         )
 
@@ -215,10 +219,19 @@ class Job:
         }
 
 
+<<<<<<< HEAD
 def _parsed(base: str) -> BaseImage:
     from envforge.image.base import parse_base  # which the node's half cannot open
 
     return parse_base(base)
+=======
+def _fetcher() -> Fetcher:
+    from envforge.edges.fetch import Fetcher
+    from envforge.model.access import Access
+    from envforge.settings import load_settings
+
+    return Fetcher(access=Access.of(load_settings()))
+>>>>>>> image
 
 
 def _check_output(output: Path) -> Path:

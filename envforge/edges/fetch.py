@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 import envforge
-from envforge.edges.credentials import Credentials, Login
-from envforge.edges.partial import Downloaded, Sink, open_partial
+from envforge.edges.credentials import Credentials, Login, certificate
+from envforge.edges.partial import Downloaded, Sink, clear_partial, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
@@ -99,19 +99,24 @@ class Fetcher:
         """Send ``headers`` with every later request to the host of ``url``, and with none to another one."""
         self._granted[urlsplit(url).netloc] = headers
 
+    def login(self, url: str) -> str | None:
+        """What is shown to the host of ``url``: a value of ``Authorization``; ``None`` if nothing is."""
+        login = self._credentials.of(url)
+        return None if login is None else login.header
+
     def challenge(self, url: str) -> str:
-        """What a server wants to know before it answers (``WWW-Authenticate``); empty if it answers at once.
+        """How a server wants to be asked (``WWW-Authenticate``); empty if it answers anybody.
 
         :raises CouldNotError: if it cannot be reached.
         """
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
         try:
-            with closing(self._session.get(url, stream=True, timeout=self.timeout)) as answer:
-                if answer.status_code != 401:
-                    _check_status(answer, url)
-                    return ""
-                return answer.headers.get("WWW-Authenticate", "")
+            with closing(self._ask_as(None, url, {})) as answer:
+                if answer.status_code == 401:
+                    return answer.headers.get("WWW-Authenticate", "")
+                _check_status(answer, url)
+                return ""
         except requests.RequestException as error:
             raise _translated(error, url) from error
 
@@ -149,7 +154,7 @@ class Fetcher:
         except FileExistsError:
             raise
         except OSError as error:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise CouldNotError(
                 f"cannot write {destination}: {error.strerror or error}",
                 at=str(destination),
@@ -158,7 +163,7 @@ class Fetcher:
                 else "check who may write there",
             ) from error
         except BaseException:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise
         return got
 
@@ -282,31 +287,33 @@ class Fetcher:
         return _Body(start=came, chunks=chunks, encoded=encoded, source=answer)
 
     def _get(self, url: str, start: int) -> requests.Response:
-        headers = self._granted.get(urlsplit(url).netloc, {})
         if start:
-            answer = self._ask(url, {"Range": f"bytes={start}-", **headers})
+            answer = self._ask(url, {"Range": f"bytes={start}-"})
             fits = answer.status_code == 206 and _range(answer)[0] == start
             if fits or answer.status_code in (200, 404, 410):
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
             answer.close()
-        return self._ask(url, headers)
+        return self._ask(url, {})
 
-    def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        login = None if "Authorization" in headers else self._credentials.of(url)
+    def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
+        login = self._credentials.of(url)
         answer = self._ask_as(login, url, headers)
-        if answer.status_code in (401, 403) and login is None and not headers.get("Authorization"):
+        if answer.status_code in (401, 403) and login is None:
             login = self._credentials.from_keyring(url)
             if login is not None:
                 answer.close()
                 answer = self._ask_as(login, url, headers)
         return answer
 
-    def _ask_as(self, login: Login | None, url: str, headers: Mapping[str, str]) -> requests.Response:
+    def _ask_as(self, login: Login | None, url: str, headers: dict[str, str]) -> requests.Response:
         shown = login.header if login is not None else None
+        granted = self._granted.get(urlsplit(url).netloc, {})
 
         def authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            if shown is not None:  # dropped by requests where an answer leads to another host
+            request.headers.update(granted)
+            # Both are dropped by requests where an answer leads to another host.
+            if shown is not None and "Authorization" not in granted:
                 request.headers["Authorization"] = shown
             return request
 
@@ -314,28 +321,10 @@ class Fetcher:
             login.applied(url) if login is not None else url,
             stream=True,
             timeout=self.timeout,
-            headers=dict(headers),
+            headers=headers,
             auth=authorized,
-            cert=_certificate(self.access.client_certificate(url)),
+            cert=certificate(self.access.client_certificate(url)),
         )
-
-
-def _certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
-    if not files:
-        return None
-    for path in files:
-        if not Path(path).is_file():
-            raise CouldNotError(
-                "no such client certificate", at=path, do="envforge config client-certificates"
-            )
-    return (files[0], files[1]) if len(files) == 2 else files[0]
-
-
-def _clear(destination: Path, *, keep: bool) -> None:
-    """Remove what a failed download left, unless it is the beginning of what was wanted."""
-    with suppress(OSError):
-        if not keep or destination.lstat().st_size == 0:
-            destination.unlink()
 
 
 def _on_disk(path: Path) -> BinaryIO:

@@ -1,8 +1,9 @@
 """Pulling an image out of a registry, blob by blob and by digest, into an OCI layout on disk.
 
 Protocol: OCI distribution-spec 1.1 (``/v2/NAME/manifests/DIGEST``, ``/v2/NAME/blobs/DIGEST``) with the tokens
-that docker's registries hand out.  A login is taken from ``~/.netrc``, as for every other server.  Without a
-tag there is nothing that could change: what is there already is not asked for again.
+that docker's registries hand out.  A login is taken from where it is for every other server: that of the host
+that gives tokens, else the registry's own.  Without a tag there is nothing that could change: what is there
+already is not asked for again.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ class Registry:
         query = {"scope": f"repository:{self._repository}:pull"}
         if "service" in asked:
             query["service"] = asked["service"]
+        login = self._fetcher.login(realm) or self._fetcher.login(self._host)
+        self._fetcher.grant(realm, {} if login is None else {"Authorization": login})
         url = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
         try:
             answer = json.loads(self._fetcher.read(url, limit=_DOCUMENT_LIMIT))

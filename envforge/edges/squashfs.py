@@ -23,7 +23,7 @@ from envforge.reporting import Reporter
 __all__ = ["COMPRESSIONS", "Mksquashfs", "append_trailer", "find_mksquashfs", "unpack_squashfs"]
 
 COMPRESSIONS = {
-    "gzip": (),
+    "gzip": ("-Xcompression-level", "6"),
     "zstd": ("-Xcompression-level", "3"),
     "lz4": (),
     "xz": (),
@@ -32,6 +32,7 @@ COMPRESSIONS = {
 
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 _TIMES = (4, 4)  # the version from which on times can be given, and bytes do not depend on threads
+_ONE_BY_ONE = (4, 5)  # and the one from which on it does not look which files are links of each other
 _INSTALL = "load the site's module of squashfs-tools, or: apt-get install squashfs-tools"
 
 
@@ -56,7 +57,9 @@ class Mksquashfs:
         argv += ["-comp", compression, *COMPRESSIONS[compression]]
         if self.reproducible:
             argv += ["-mkfs-time", str(TIMESTAMP), "-all-time", str(TIMESTAMP), "-processors", str(jobs)]
-        else:
+        if self.version >= _ONE_BY_ONE:
+            argv += ["-no-hardlinks"]
+        if not self.reproducible:
             shown = ".".join(map(str, self.version))
             reporter.note(f"mksquashfs {shown} writes the time into the file: the bytes differ each time")
         done = run(Command(argv=tuple(argv)))

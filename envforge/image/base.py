@@ -11,18 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from envforge.edges.fetch import Fetcher
 from envforge.edges.images import image_kind
 from envforge.edges.oci import OciPlace, open_layer, open_place, read_blob
-from envforge.edges.registry import Registry
 from envforge.edges.tarstream import TarEntry, read_tar
 from envforge.errors import InputError
 from envforge.formats import oci_json
 from envforge.model.image import BaseImage, image_machine
 from envforge.model.oci import INDEXES, MANIFESTS, Descriptor, ImageConfig, ImageManifest
 from envforge.reporting import Reporter
+
+if TYPE_CHECKING:  # a node has neither registries nor what asks them
+    from envforge.edges.fetch import Fetcher
+    from envforge.edges.registry import Registry
 
 __all__ = ["Base", "open_base", "parse_base"]
 
@@ -69,19 +71,28 @@ def parse_base(text: str) -> BaseImage:
 
 
 def open_base(
-    named: BaseImage, platform: str, prefix: str, *, cache: Path, fetcher: Fetcher, reporter: Reporter
+    named: BaseImage,
+    platform: str,
+    prefix: str,
+    *,
+    cache: Path,
+    fetcher: Callable[[], Fetcher],
+    reporter: Reporter,
 ) -> Base:
     """Open a base; pull it first, if it is in a registry.
 
     :param prefix: the path that must be free in it.
     :param cache: where blobs of registries are kept.
+    :param fetcher: makes what asks a registry, if the base is in one.
     :raises InputError: if it is no image, has none for ``platform``, or has something at ``prefix``.
     :raises CouldNotError: if it cannot be pulled.
     """
     machine = image_machine(platform)
     registry: Registry | None = None
     if named.agent == "docker":
-        registry = Registry(named.name, cache / "oci", fetcher)
+        from envforge.edges.registry import Registry
+
+        registry = Registry(named.name, cache / "oci", fetcher())
         registry.have_manifest(named.digest)
         place = open_place(cache / "oci")
         root = Descriptor(media_type="", digest=named.digest, size=0)

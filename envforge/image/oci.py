@@ -34,7 +34,6 @@ __all__ = ["OciResult", "labels_of", "write_oci"]
 _MOST_LAYERS = 127
 """That some storage drivers take in one image."""
 _TITLE = "org.opencontainers.image."
-_OURS = "org.envforge."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,15 +200,7 @@ class _Image:
 
 def labels_of(facts: ImageFacts, base: Base | None) -> dict[str, str]:
     """The labels that say what is inside: OCI's own keys and ``org.envforge.…``."""
-    labels = {
-        f"{_TITLE}title": facts.name,
-        f"{_OURS}version": facts.version,
-        f"{_OURS}kind": "root",
-        f"{_OURS}prefix": facts.prefix,
-        f"{_OURS}platform": facts.platform,
-        f"{_OURS}lock": f"sha256:{facts.lock}",
-        f"{_OURS}receipt": f"sha256:{facts.receipt}",
-    }
+    labels = facts.labels()
     if base is not None:
         labels[f"{_TITLE}base.digest"] = base.digest
         if base.named.agent == "docker":

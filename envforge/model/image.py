@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from envforge.errors import InputError
@@ -50,6 +50,42 @@ class ImageFacts:
     lock: str
     receipt: str
     version: str
+
+    def labels(self) -> dict[str, str]:
+        """The labels that say this in an OCI image, and in what is made of it."""
+        return {
+            "org.opencontainers.image.title": self.name,
+            "org.envforge.version": self.version,
+            "org.envforge.prefix": self.prefix,
+            "org.envforge.platform": self.platform,
+            "org.envforge.lock": f"sha256:{self.lock}",
+            "org.envforge.receipt": f"sha256:{self.receipt}",
+        }
+
+    @classmethod
+    def of_labels(cls, labels: Mapping[str, str]) -> ImageFacts | None:
+        """What the labels of an image say; ``None`` if envforge did not make it.
+
+        :raises InputError: if they say it in no form that envforge writes.
+        """
+        if "org.envforge.receipt" not in labels:
+            return None
+        prefix, lock, receipt = (
+            labels.get(f"org.envforge.{key}", "") for key in ("prefix", "lock", "receipt")
+        )
+        if not _DIGEST.fullmatch(lock) or not _DIGEST.fullmatch(receipt):
+            raise InputError(
+                "a label of the image is no digest", at="org.envforge.lock, org.envforge.receipt"
+            )
+        return cls(
+            kind="root",
+            prefix=check_image_prefix(prefix),
+            platform=labels.get("org.envforge.platform", ""),
+            name=labels.get("org.opencontainers.image.title", ""),
+            lock=lock.removeprefix("sha256:"),
+            receipt=receipt.removeprefix("sha256:"),
+            version=labels.get("org.envforge.version", ""),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
