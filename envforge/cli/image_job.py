@@ -119,11 +119,12 @@ class Job:
         """
         from envforge.edges.machine import jobs_available
         from envforge.edges.store import Store
+        from envforge.image.base import parse_base
         from envforge.model.image import check_image_prefix
         from envforge.settings import store_layers
 
         check_image_prefix(prefix)
-        named = _parsed(base) if base is not None else None
+        named = parse_base(base) if base is not None else None
         parent = _check_output(output)
         default, passing = _default_store(parent)
         root, lower = store_layers(stores, default)
@@ -162,15 +163,11 @@ class Job:
             yield Made(tree=tree, base=base, work=work)
 
     def _open_base(self) -> Base | None:
-<<<<<<< HEAD
-        if self.base is None:
-            return None
-        from envforge.edges.fetch import Fetcher
-=======
->>>>>>> image
         from envforge.image.base import open_base
         from envforge.settings import cache_directory
 
+        if self.base is None:
+            return None
         return open_base(
             self.base,
             self.platform,
@@ -219,19 +216,12 @@ class Job:
         }
 
 
-<<<<<<< HEAD
-def _parsed(base: str) -> BaseImage:
-    from envforge.image.base import parse_base  # which the node's half cannot open
-
-    return parse_base(base)
-=======
 def _fetcher() -> Fetcher:
     from envforge.edges.fetch import Fetcher
     from envforge.model.access import Access
     from envforge.settings import load_settings
 
     return Fetcher(access=Access.of(load_settings()))
->>>>>>> image
 
 
 def _check_output(output: Path) -> Path:

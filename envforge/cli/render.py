@@ -15,18 +15,12 @@ import click
 import envforge
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import InputError
-<<<<<<< HEAD
 from envforge.settings import load_settings
 
 if TYPE_CHECKING:
     from envforge.model.image import BaseImage
     from envforge.render.recipe import HostMpi
     from envforge.render.sources import RecipeSource
-=======
-from envforge.model.image import BaseImage
-from envforge.render import DISTRIBUTION, RecipeSource, from_lockfile, from_mirror, recipe_base, singularity
-from envforge.settings import load_settings
->>>>>>> image
 
 __all__ = ["command"]
 

@@ -70,6 +70,7 @@ def singularity(
         "parent": posixpath.dirname(prefix),
         "name": posixpath.basename(prefix),
         "receipt": RECEIPT,
+        "platform": source.platforms[0].partition(":")[0] if len(source.platforms) == 1 else "",
         "mpi": mpi,
     }
     kind = source.kind if source.kind in ("bundle", "prefix") else "tool"

@@ -72,6 +72,9 @@ def test_the_image_says_what_it_holds(capsys: Capture, digest: str) -> None:
     assert image.labels == {
         "org.envforge.version": package.__version__,
         "org.envforge.base": BASE,
+        "org.envforge.lock": f"sha256:{lock_of(conda_row('python'), conda_row('zlib'), name='analysis').digest()}",
+        "org.envforge.platform": "linux-64",
+        "org.opencontainers.image.title": "analysis",
         "org.envforge.lock.name": "analysis",
         "org.envforge.lock.sha256": digest,
         "org.envforge.prefix": "/sw/analysis",
