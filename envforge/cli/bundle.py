@@ -88,9 +88,7 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if squashfs is not None:
         if output or since or runtime_only or runtime_lock or sign:
-            raise _at_odds(
-                "--squashfs", "a SquashFS is no bundle: only -p, --group and --lock go with it"
-            )
+            raise _at_odds("--squashfs", "a SquashFS is no bundle: only -p, --group and --lock go with it")
         return _squashfs(console, source, squashfs, platform=platform, groups=groups, lock=lock, jobs=jobs)
     if no_runtime and (runtime_only or runtime_lock is not None):
         raise _at_odds("--no-runtime", "without a runtime there is none to choose")
