@@ -84,9 +84,10 @@ def command(
 
     if trusted_keys is not None:
         return _verify_signature(console, path, trusted_keys)
-    if path.is_file() and image_kind(path) is None:
+    kind = image_kind(path)
+    if path.is_file() and kind is None:
         return _verify_bundle(console, path)
-    if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
+    if kind is None and (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
         return _verify_mirror(console, path, strict=strict)
     proof = Proof(
         against=against,
@@ -97,8 +98,8 @@ def command(
         strict=strict,
         repair=repair,
     )
-    if image_kind(path) is not None:
-        return _verify_image(console, path, proof)
+    if kind is not None:
+        return _verify_image(console, path, kind, proof)
     return _verify_prefix(console, path, proof)
 
 
@@ -201,9 +202,8 @@ def _opened(
     return open_source(source, lock=proof.lock, store=store, reporter=console), store
 
 
-def _verify_image(console: Console, path: Path, proof: Proof) -> int:
+def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
     """An image: its labels, the receipt inside, and every file of the environment."""
-    from envforge.edges.images import image_kind
     from envforge.edges.scratch import scratch
     from envforge.node.images import image_facts, look_inside, unpack_environment
     from envforge.node.verify import Against, verify_prefix, verify_states
@@ -211,7 +211,6 @@ def _verify_image(console: Console, path: Path, proof: Proof) -> int:
     if proof.repair is not None:
         raise InputError("an image is not repaired", at="--repair", do="make it again: envforge image")
     facts = image_facts(path)
-    kind = image_kind(path)
     source = proof.against
     # Where nobody named a store, one in here will do: nothing is left beside an image.
     with scratch(proof.stores[-1] if proof.stores else path.absolute().parent) as work:

@@ -53,7 +53,7 @@ class Registry:
         :raises CouldNotError: if it cannot be had, or is another one.
         """
         path = self._place(digest)
-        if path.is_file():
+        if path.is_file() and f"sha256:{file_sha256(path)}" == digest:
             return
         self._log_in()
         url = f"{self._url}/manifests/{digest}"

@@ -80,7 +80,7 @@ def conda(
         name=package.name,
         version=package.version,
         manager="conda",
-        platform=HERE,
+        platform=HERE if package.subdir == "noarch" else package.subdir,
         url=f"https://conda.example.org/made/{package.subdir}/{package.stem}{archive}",
         sha256=hashlib.sha256(content).hexdigest(),
         md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
