@@ -68,11 +68,12 @@ def test_the_tool_comes_from_wheels_and_never_from_an_index(capsys: Capture, dig
 
 
 def test_the_image_says_what_it_holds(capsys: Capture, digest: str) -> None:
+    locked = lock_of(conda_row("python"), conda_row("zlib"), name="analysis")
     _, (_, image) = rendered(capsys, "mirror", "--base", BASE, "--prefix", "/sw/analysis")
     assert image.labels == {
         "org.envforge.version": package.__version__,
         "org.envforge.base": BASE,
-        "org.envforge.lock": f"sha256:{lock_of(conda_row('python'), conda_row('zlib'), name='analysis').digest()}",
+        "org.envforge.lock": f"sha256:{locked.digest()}",
         "org.envforge.platform": "linux-64",
         "org.opencontainers.image.title": "analysis",
         "org.envforge.lock.name": "analysis",
