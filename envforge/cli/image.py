@@ -10,6 +10,7 @@ import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
 from envforge.cli.image_job import Job, image_options
+from envforge.errors import InputError
 from envforge.node.activate import RUN
 
 __all__ = ["command", "write_squashfs_of"]
@@ -128,6 +129,29 @@ def write_squashfs_of(console: Console, output: Path, *, compression: str, **wor
     else:
         console.note(f"next: ch-run --set-env {file} -- COMMAND")
         console.note(f"or: srun --container-image={file} COMMAND   # where Slurm has pyxis")
+    return 0
+
+
+@command.command("tree", short_help="A directory, for the one path that it will have.")
+@image_options
+@output_options
+def image_tree(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **words: Any) -> int:
+    """Write the environment of SOURCE as a directory, linked for --prefix and for no other path.
+
+    For a tool that makes an image of what it finds there: the build of a recipe does this, in the image.
+    """
+    from envforge.image.tree import write_tree
+
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    if output.exists() or output.is_symlink():
+        raise InputError("there is something already", at=f"-o {output}", do="name a directory that is not")
+    job = Job.of(console, output, base=None, **words)
+    if job.dry_run:
+        return job.would()
+    with job.made() as made:
+        write_tree(made.tree, output)
+    lines = [f"{output}   for {job.prefix}", f"lock sha256:{made.tree.facts.lock}"]
+    print_result(console, lines, job.document(made.tree))
     return 0
 
 

@@ -46,6 +46,9 @@ def image_options(function: F) -> F:
             ),
             click.option("--group", "groups", multiple=True, help="This group, too; repeatable."),
             click.option("--lock", metavar="NAME", help="Which lock of a mirror."),
+            click.option(
+                "--expect-lock", metavar="sha256:HEX", help="Refuse to make an image of any other lockfile."
+            ),
             click.option("--no-runtime", is_flag=True, help="Leave out the envforge that a bundle brings."),
             click.option(
                 "--store",
@@ -103,6 +106,7 @@ class Job:
         platform: str | None,
         groups: tuple[str, ...],
         lock: str | None,
+        expect_lock: str | None,
         no_runtime: bool,
         stores: tuple[Path, ...],
         jobs: int | None,
@@ -125,7 +129,7 @@ class Job:
         default, passing = _default_store(parent)
         root, lower = store_layers(stores, default)
         store = Store(root, lower)
-        opened, known, made_for = _open(source, lock, store, console)
+        opened, known, made_for = _open(source, lock, store, console, expect_lock)
         return cls(
             console=console,
             output=output,
@@ -249,15 +253,15 @@ def _default_store(parent: Path) -> tuple[Path, bool]:
 
 
 def _open(
-    path: Path, lock: str | None, store: Store, console: Console
+    path: Path, lock: str | None, store: Store, console: Console, expected: str | None
 ) -> tuple[ArtifactSource, str | None, tuple[str, ...]]:
     """The source, the platform that it is for if it is for one, and the groups that it was made of."""
     from envforge.cli.sources import open_source
     from envforge.node.bundles import BundleSource
 
-    if (path / ".envforge").is_dir():
+    if (path / ".envforge").is_dir() and expected is None:
         return _open_prefix(path, store)
-    opened = open_source(path, lock=lock, store=store, reporter=console)
+    opened = open_source(path, lock=lock, store=store, reporter=console, expected=expected)
     if isinstance(opened, BundleSource):
         return opened, opened.bundle.contents.platform, opened.groups
     return opened, None, ()

@@ -230,9 +230,8 @@ def test_every_environment_variable_is_documented() -> None:
         for name in match
         if name
     } | {*process._KEPT, *process._NETWORK, *signing._AGENT, *platforms.OVERRIDES}
-    found |= set(
-        re.findall(r"\$\{(ENVFORGE_\w+)-\}", (PACKAGE / "templates" / "bundle.sh").read_text("utf-8"))
-    )
+    for program in ("templates/bundle.sh", "node/activation/container"):
+        found |= set(re.findall(r"\$\{(ENVFORGE_\w+):?-", (PACKAGE / program).read_text("utf-8")))
     rows = table(REFERENCE / "environment-variables.md")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert documented == found

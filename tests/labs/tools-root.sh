@@ -7,7 +7,7 @@
 set -eu
 root=$1 suite=$2
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-tools=skopeo,umoci,buildah,podman,crun,charliecloud,squashfs-tools,squashfuse,docker-registry,ca-certificates
+tools=skopeo,umoci,buildah,podman,crun,charliecloud,python3,python3-lark,python3-requests,squashfs-tools,squashfuse,docker-registry,ca-certificates
 
 cannot() {
     echo "$1" >&2

@@ -12,14 +12,21 @@ from hypothesis import strategies as st
 from envforge.errors import InputError
 from envforge.formats.singularity import check
 from envforge.model.image import BaseImage, check_image_prefix
-from envforge.render import RecipeSource, recipe_base, singularity
+from envforge.render.singularity import recipe_base, singularity
+from envforge.render.sources import RecipeSource
 
 from .apptainer_parser import parse
 
 SHA = "a" * 64
 GOOD = singularity(
     RecipeSource(
-        kind="mirror", path="mirror", name="n", sha256=SHA, platforms=("linux-64: any",), has_python=True
+        kind="mirror",
+        path="mirror",
+        name="n",
+        sha256=SHA,
+        digest=SHA,
+        platforms=("linux-64: any",),
+        has_python=True,
     ),
     BaseImage(agent="localimage", reference="/base.sif"),
     prefix="/opt/env",
@@ -48,6 +55,7 @@ def source(path: str, name: str, *, kind: str = "mirror", assumed: str = "any") 
         path=Path(path).as_posix(),
         name=name,
         sha256=SHA,
+        digest=SHA,
         platforms=(f"linux-64: {assumed}",),
         has_python=True,
     )
@@ -96,7 +104,7 @@ def assert_means(text: str, *, path: str, name: str, image: str, tool: str) -> N
         assert found == (f"./{posix}" if posix[0] in "-~" else posix)
     assert last.labels["org.envforge.lock.name"] == name
     for line in build.sections["post"].splitlines():
-        if "/bin/envforge install" in line:
+        if "/bin/envforge image tree" in line:
             words = shlex.split(line)
             assert words[words.index("--lock") + 1] == name
             assert words[-2:] == ["--expect-lock", f"sha256:{SHA}"]
