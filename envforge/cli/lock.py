@@ -78,7 +78,7 @@ _FOUND = ("environment.yml", "environment.yaml")
     multiple=True,
     metavar="PKG",
     shell_complete=completing.packages,
-    help="Let the version of PKG go.",
+    help="Let the version of PKG go; PKG may name versions: 'numpy>=2,<3'.",
 )
 @click.option(
     "--no-binary",

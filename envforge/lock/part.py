@@ -26,6 +26,7 @@ from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
 from envforge.resolvers.building import Builder, Uv
+from envforge.resolvers.conda.solver import Solver
 from envforge.resolvers.pypi import Places
 
 __all__ = ["Job", "Part"]
@@ -61,9 +62,9 @@ class Job:
     """Whether to look for packages that would be others if more were assumed."""
 
     @cached_property
-    def solver(self) -> conda.Solver:
+    def solver(self) -> Solver:
         """One for all targets: what they share is loaded once."""
-        return conda.Solver(
+        return Solver(
             cache=self.cache,
             offline=self.options.offline,
             fetcher=self.fetcher,
