@@ -19,7 +19,6 @@ ASKED = "envforge.asked"
 """The key of ``custom`` under which a lockfile says its :func:`choices`."""
 WORDS = {
     "channel-priority": "--channel-priority",
-    "channel-priority": "--channel-priority",
     "exclude-newer": "--exclude-newer",
     "find-links": "--find-links",
     "index-of": "an index for",
@@ -36,7 +35,6 @@ def choices(spec: EnvironmentSpec, options: LockOptions) -> dict[str, object]:
     links = dict.fromkeys((*spec.find_links, *options.find_links))
     index_of = {**dict(spec.index_of), **dict(options.index_of)}
     found: dict[str, object] = {
-        "channel-priority": "" if options.channel_priority == "strict" else options.channel_priority,
         "channel-priority": "" if options.channel_priority == "strict" else options.channel_priority,
         "exclude-newer": options.exclude_newer,
         "find-links": [without_secrets(url, tokens=False) for url in links],
