@@ -83,10 +83,11 @@ def setup(to_do: Setup) -> bool:
         if _get(to_do, name) != value:
             _config(to_do, "--replace-all", name, value)
             changed = True
-    lines = _lines(to_do.attributes)
-    missing = [line for line in ATTRIBUTES if line not in lines]
+    text = _text(to_do.attributes)
+    missing = [line for line in ATTRIBUTES if line not in text.splitlines()]
     if missing:
-        _write(to_do.attributes, [*lines, *missing])
+        end = "" if not text or text.endswith("\n") else "\n"
+        _write(to_do.attributes, text + end + "".join(f"{line}\n" for line in missing))
     return changed or bool(missing)
 
 
@@ -98,11 +99,11 @@ def remove(to_do: Setup) -> bool:
     sections = {name.rpartition(".")[0] for name in to_do.config if _get(to_do, name) is not None}
     for section in sorted(sections):
         _config(to_do, "--remove-section", section)
-    lines = _lines(to_do.attributes)
-    kept = [line for line in lines if line not in ATTRIBUTES]
-    if kept != lines:
+    text = _text(to_do.attributes)
+    kept = "".join(line for line in text.splitlines(keepends=True) if line.rstrip("\r\n") not in ATTRIBUTES)
+    if kept != text:
         _write(to_do.attributes, kept)
-    return bool(sections) or kept != lines
+    return bool(sections) or kept != text
 
 
 def _scope(to_do: Setup) -> str:
@@ -124,11 +125,12 @@ def _config(to_do: Setup, *words: str) -> None:
         )
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
+    """The file as it is, with its own ends of lines; empty if there is none."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        return []
+        return ""
     except UnicodeDecodeError as error:
         raise InputError("not a text file (UTF-8)", at=str(path), do="correct it, or remove it") from error
     except OSError as error:
@@ -137,14 +139,13 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def _write(path: Path, lines: list[str]) -> None:
-    """The lines, or no file where there are none any more."""
+def _write(path: Path, text: str) -> None:
+    """The text, or no file where there is none any more."""
     try:
-        if not lines:
+        if not text:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = "\n".join([*lines, ""])
         write_beside(path.resolve(), text)
     except OSError as error:
         raise CouldNotError(

@@ -111,13 +111,12 @@ def platform() -> str:
 
 _NEEDLESS = re.compile(
     r"include/|lib/python[^/]+/(?:encodings/(?!__init__|aliases|ascii|latin_1|utf_8\.|idna|cp437)"
-    r"|(?:__phello__|curses|dbm|http|multiprocessing|pydoc_data|sqlite3|tomllib"
-    r"|unittest|venv|wsgiref|xml|xmlrpc|zoneinfo)/)"
+    r"|(?:__phello__|curses|dbm|pydoc_data|sqlite3|unittest|venv|wsgiref)/)"
 )
 
 
 def smaller(python: Package) -> Package:
-    """The interpreter without what no test needs: every installation compiles and hashes all of it."""
+    """The interpreter without what neither a test nor pip needs: every installation compiles all of it."""
     kept = {path: item for path, item in python.files.items() if not _NEEDLESS.match(path)}
     return replace(python, files=kept)
 

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envforge.cli.console import Console, print_result
-from envforge.cli.differences import difference_document, summary, text_lines
-from envforge.diff import diff
-from envforge.list import asked_by
 from envforge.model.difference import LockDifference
 from envforge.model.lockfile import Lockfile
 from envforge.model.profile import option_for
@@ -49,6 +46,9 @@ class Locked:
         """What moved; ``None`` where nothing was locked before."""
         if self.before is None:
             return None
+        from envforge.diff import diff
+        from envforge.list import asked_by
+
         asked = [*asked_by(self.spec, self.before), *asked_by(self.spec, self.after)]
         return diff(self.before, self.after, asked=asked)
 
@@ -69,7 +69,7 @@ def print_locked(console: Console, locked: Locked) -> None:
         "written": locked.written,
         "platforms": _platforms_document(locked),
         "groups": list(locked.after.groups),
-        "difference": None if difference is None else difference_document(difference),
+        "difference": None if difference is None else _document(difference),
     }
     print_result(console, lines, document)
 
@@ -127,7 +127,15 @@ def _lesser(locked: Locked) -> Iterator[str]:
             )
 
 
+def _document(difference: LockDifference) -> dict[str, Any]:
+    from envforge.cli.differences import difference_document
+
+    return difference_document(difference)
+
+
 def _moved(difference: LockDifference, *, most: int | None) -> Iterator[str]:
+    from envforge.cli.differences import summary, text_lines
+
     lines = list(text_lines(difference))
     yield from lines[:most]
     if most is not None and len(lines) > most:

@@ -10,7 +10,8 @@ from pathlib import Path
 from envforge.cli.console import Console, read_text
 from envforge.edges.git import blob_at, blob_of, commits_with, git, merged_in, read_blob
 from envforge.errors import AnswerNo, CouldNotError
-from envforge.formats import conda_lock, environment_yml
+from envforge.formats import conda_lock
+from envforge.formats.specification import read_specification
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import platform_of
 from envforge.model.spec import EnvironmentSpec
@@ -119,8 +120,11 @@ class Merge:
     ) -> EnvironmentSpec:
         if missing is not None and (not commit or blob_at(commit, source) is None):
             return missing
-        text = read_blob(f"{commit}:{source}").decode("utf-8", "replace")
-        return environment_yml.read(text, source=source)
+
+        def committed(path: str) -> str:
+            return read_blob(f"{commit}:{path}").decode("utf-8", "replace")
+
+        return read_specification([source], read=committed)
 
 
 def _empty(like: Lockfile) -> Lockfile:

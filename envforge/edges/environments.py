@@ -104,14 +104,17 @@ def _here() -> str:
 def _conda(path: Path, found: _Found) -> tuple[str, set[str]]:
     """The platform of a conda environment, and the metadata of Python packages that conda's own brought."""
     records = dict(_records(path / "conda-meta", found))
-    subdirs = Counter(record.get("subdir") for record in records.values())
+    subdirs = Counter(str(record.get("subdir")) for record in records.values())
     native = [subdir for subdir, _ in subdirs.most_common() if subdir in PLATFORMS]
-    platform = str(native[0]) if native else _here()
+    platform = native[0] if native else _here()
     owned: set[str] = set()
     known: set[str] = set()
     for name, record in records.items():
         try:
-            row, size = _conda_row(record, platform), _installed(record)
+            row, size, asked = _conda_row(record, platform), _installed(record), _requested(record)
+            brought = {
+                match["info"] for file in record.get("files") or () if (match := _INFO.match(str(file)))
+            }
         except (InputError, KeyError, TypeError, ValueError, AttributeError):
             found.unusable.append(name)
             continue
@@ -119,11 +122,8 @@ def _conda(path: Path, found: _Found) -> tuple[str, set[str]]:
             found.unusable.append(name)
             continue
         known.add(row.name)
-        found.add(row, size, _requested(record))
-        for file in record.get("files") or ():
-            match = _INFO.match(str(file))
-            if match is not None:
-                owned.add(match["info"])
+        found.add(row, size, asked)
+        owned |= brought
     return platform, owned
 
 

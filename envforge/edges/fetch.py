@@ -11,15 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
-
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
 import envforge
 from envforge.edges.credentials import Credentials, Login
@@ -28,6 +24,9 @@ from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
 from envforge.model.urls import redacted
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["Downloaded", "Fetcher", "NotFoundError", "local_path"]
 
@@ -83,16 +82,25 @@ class Fetcher:
         self._credentials = Credentials(self.access)
         self.timeout = timeout
         self._retries = retries
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        """Made for the first request: what needs none does not pay for loading it."""
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util.retry import Retry
+
+        session = requests.Session()
+        session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
         # Bytes as they lie on the server: a hash is over those, whatever Content-Encoding would undo.
-        self._session.headers["Accept-Encoding"] = "identity"
+        session.headers["Accept-Encoding"] = "identity"
         if self.access.certificates:
-            self._session.verify = self.access.certificates
-        policy = Retry(total=retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
+            session.verify = self.access.certificates
+        policy = Retry(self._retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
         adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        return session
 
     def download(
         self,
@@ -215,6 +223,8 @@ class Fetcher:
         """Whether a server answers at ``url`` at all within ``timeout`` seconds."""
         if self.offline:
             return False
+        import requests
+
         try:
             with requests.head(url, timeout=timeout, allow_redirects=True) as answer:
                 return answer.status_code < 400
@@ -254,6 +264,8 @@ class Fetcher:
             return _Body(start=start, chunks=_disk_chunks(source, path, start), source=source)
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
+        import requests
+
         try:
             answer = self._get(url, start)
         except requests.RequestException as error:
@@ -366,6 +378,8 @@ def _range(answer: requests.Response) -> tuple[int | None, int | None]:
 
 def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool) -> Iterator[bytes]:
     """The bytes of an answer, whose first is the file's byte ``start``, to the end of the file."""
+    import urllib3
+
     announced = answer.headers.get("Content-Length", "")
     expected = int(announced) + start if announced.isdigit() else None
     if answer.status_code == 206:
@@ -376,7 +390,8 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
             came += len(chunk)
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise _broken_off(error, url) from error
+        late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+        raise _broken_off(error, url, late=late) from error
     encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
     if expected is not None and came != expected and not (decode and encoded):
         raise _BrokenOffError(
@@ -384,31 +399,29 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
         )
 
 
-def _broken_off(error: Exception, url: str) -> CouldNotError:
+def _broken_off(error: Exception, url: str, *, late: bool) -> CouldNotError:
     host, at = urlsplit(url).hostname, redacted(url)
     what = f"{host} sent half a file: the connection broke off"
-    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+    if late:
         what = f"{host} did not answer in time"
     return _BrokenOffError(what, at=at, do="try again", story=str(error))
 
 
+_TOLD = (
+    ("SSLError", "no trusted connection to {}", "export REQUESTS_CA_BUNDLE=/path/to/your-site-ca.pem"),
+    ("ProxyError", "the proxy for {} refused", "check https_proxy"),
+    ("Timeout", "{} did not answer in time", "try again"),
+    ("ConnectionError", "the connection to {} failed", "check the network and the URL"),
+)
+"""What the errors of requests mean, the narrowest first."""
+
+
 def _translated(error: requests.RequestException, url: str) -> CouldNotError:
-    at, host = redacted(url), urlsplit(url).hostname
-    if isinstance(error, requests.exceptions.SSLError):
-        return CouldNotError(
-            f"no trusted connection to {host}",
-            at=at,
-            do="export REQUESTS_CA_BUNDLE=/path/to/your-site-ca.pem",
-            story=str(error),
-        )
-    if isinstance(error, requests.exceptions.ProxyError):
-        return CouldNotError(f"the proxy for {host} refused", at=at, do="check https_proxy", story=str(error))
-    if isinstance(error, requests.exceptions.Timeout):
-        return CouldNotError(f"{host} did not answer in time", at=at, do="try again", story=str(error))
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return CouldNotError(
-            f"the connection to {host} failed", at=at, do="check the network and the URL", story=str(error)
-        )
-    return CouldNotError(
-        f"cannot fetch from {host or url!r}: {type(error).__name__}", at=at, story=str(error)
-    )
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    host = urlsplit(url).hostname
+    what, do = f"cannot fetch from {host or url!r}: {type(error).__name__}", None
+    for kind, told, helps in _TOLD:
+        if kind in kinds:
+            what, do = told.format(host), helps
+            break
+    return CouldNotError(what, at=redacted(url), do=do, story=str(error))

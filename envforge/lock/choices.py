@@ -66,6 +66,8 @@ def locked_choices(lockfile: Lockfile) -> dict[str, object]:
 
 def extras_of(lines: Sequence[Line]) -> dict[str, set[str]]:
     """The extras that requirements ask for, by project; a line that is no requirement has none."""
+    if not lines:
+        return {}
     from packaging.requirements import InvalidRequirement, Requirement
 
     found: dict[str, set[str]] = {}

@@ -9,25 +9,29 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError, UnsatisfiableError
 from envforge.lock.asked import Place, asked_for, by_group
+from envforge.lock.half import Half
 from envforge.lock.options import LockOptions
-from envforge.lock.pypi_half import Half, PypiHalf
 from envforge.model.built import BuiltWheel, built_wheels
 from envforge.model.groups import MAIN, groups_of, in_groups, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
-from envforge.model.python import assumed_python, python_key
+from envforge.model.python import assumed_python
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
-from envforge.resolvers.building import Builder, Uv
+from envforge.resolvers._places import Places
 from envforge.resolvers.conda.solver import Solver
-from envforge.resolvers.pypi import Places
+
+if TYPE_CHECKING:
+    from envforge.lock.pypi_half import PypiHalf
+    from envforge.resolvers.building import Builder
 
 __all__ = ["Job", "Part"]
 
@@ -74,19 +78,25 @@ class Job:
     @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
+        from envforge.resolvers.building import Builder, Uv
+
         uv = Uv(
             cache=(self.cache / "uv").absolute(),
             indexes=self.places.for_builds(),
             exclude_newer=self.options.exclude_newer,
             offline=self.options.offline,
+            access=self.fetcher.access,
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
     @cached_property
     def pypi_half(self) -> PypiHalf:
         """The other half, the same for all targets."""
+        from envforge.lock.pypi_half import PypiHalf
+
         return PypiHalf(
             spec=self.spec,
+            channels=self.channels,
             places=self.places,
             options=self.options,
             cache=self.cache,
@@ -104,13 +114,14 @@ class Job:
         specs = self.spec.conda_for(target.platform)
         request = self._request(specs, target, kept, self._upgraded("conda"))
         records = self._solved(request) if specs else ()
-        with ThreadPoolExecutor(4) as pool:
-            rows = tuple(pool.map(lambda record: self._row(record, target), records))
+        rows = self._rows(records, target)
         runtime = self._runtime(target, records, rows)
         kept = self._kept(target.platform, "pip")
-        found = self.pypi_half.resolve(
-            target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
-        )
+        found = Half()
+        if self.spec.pip_for(target.platform):
+            found = self.pypi_half.resolve(
+                target, records, kept, self._known(target.platform), limits=self._upgraded("pip")
+            )
         part = self._part(target, rows + found.rows, found, runtime)
         if self.compare and records:
             part = replace(part, lesser=self.solver.lesser_variants(request, records))
@@ -126,7 +137,6 @@ class Job:
         """The rows in their groups."""
         met = provided_by_conda(found.met)
         place = Place(base=self.base, lockfile=self.place)
-        python = found.custom.get(python_key(target.platform))
         asked = asked_for(
             self.spec,
             target,
@@ -134,7 +144,7 @@ class Job:
             provided=met,
             built=found.built,
             place=place,
-            python=python and assumed_python(python),
+            python=found.python and assumed_python(found.python),
         )
         groups = groups_of(rows, by_group(asked), met)
         return Part(
@@ -146,7 +156,7 @@ class Job:
             ),
             runtime=runtime,
             built=tuple(replace(one, groups=groups["pip", one.name] or (MAIN,)) for one in found.built),
-            custom=found.custom,
+            custom=found.custom(target.platform),
         )
 
     def _solve(
@@ -214,7 +224,7 @@ class Job:
                 f"no runtime for {platform}: its Python is not a CPython with the stable ABI"
             )
             return ()
-        return tuple(self._row(record, target) for record in needed)
+        return self._rows(needed, target)
 
     def _upgraded(self, manager: str) -> tuple[Line, ...]:
         """The versions that ``-P`` names of what is locked as a package of ``manager``."""
@@ -255,6 +265,12 @@ class Job:
             if row.manager == manager and not self.options.lets_go(row.name):
                 rows.setdefault(row.name, row)
         return tuple(rows.values())
+
+    def _rows(self, records: Sequence[conda.CondaRecord], target: Target) -> tuple[LockedPackage, ...]:
+        if all(record.sha256 and record.md5 for record in records):
+            return tuple(self._row(record, target) for record in records)
+        with ThreadPoolExecutor(4) as pool:  # some have to be downloaded
+            return tuple(pool.map(lambda record: self._row(record, target), records))
 
     def _row(self, record: conda.CondaRecord, target: Target) -> LockedPackage:
         sha256, md5 = record.sha256, record.md5

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from envforge.model.platforms import VirtualPackage
 
-__all__ = ["Assumption", "EnvironmentSpec", "Line"]
+__all__ = ["CHANNEL_PRIORITIES", "Assumption", "EnvironmentSpec", "Line"]
+
+CHANNEL_PRIORITIES = ("strict", "flexible", "disabled")
+"""As conda calls them: a package from the first channel that has it; that channel preferred; the newest."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from envforge.node.history import (
     read_note,
     write_note,
 )
-from envforge.node.interpreter import Interpreter
+from envforge.node.interpreter import Interpreter, check_version
 from envforge.node.needs import Needs
 from envforge.node.prefix import Prefix, is_complete
 from envforge.node.preflight import check_before
@@ -115,6 +115,7 @@ def planned(source: ArtifactSource, platform: str, options: InstallOptions) -> B
     )
     own = next((row for row in rows if row.manager == "conda" and row.name == "python"), None)
     if python is not None:
+        check_version(source.lockfile, platform, python)
         threads = python.free_threaded
         check_tags(rows, PythonTags.of(python.version, platform, free_threaded=threads))
     elif own is not None and "pypy" not in own.build_string and _PYTHON.match(own.version):

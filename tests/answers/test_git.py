@@ -235,20 +235,21 @@ def test_setting_up_and_taking_away(ask: Ask, tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     before = (tmp_path / ".git" / "config").read_text()
     attributes = tmp_path / ".gitattributes"
-    attributes.write_text("*.png binary")
+    attributes.write_bytes(b"*.txt text\r\n*.png binary")
     assert ask("git-setup", "--dry-run", "--json").json["written"] is False
     assert (tmp_path / ".git" / "config").read_text() == before
     assert ask("git-setup", "--json").json["changed"] is True
     assert ask("git-setup", "--json").json["changed"] is False
-    assert attributes.read_text().splitlines() == [
-        "*.png binary",
-        "*conda-lock.yml diff=envforge merge=envforge",
-        "*conda-lock.yaml diff=envforge merge=envforge",
+    assert attributes.read_bytes().splitlines(keepends=True) == [
+        b"*.txt text\r\n",
+        b"*.png binary\n",
+        b"*conda-lock.yml diff=envforge merge=envforge\n",
+        b"*conda-lock.yaml diff=envforge merge=envforge\n",
     ]
     assert git(tmp_path, "check-attr", "merge", "x/gpu.conda-lock.yml").endswith(": merge: envforge\n")
     assert ask("git-setup", "--remove", "--json").json["changed"] is True
     assert ask("git-setup", "--remove", "--json").json["changed"] is False
-    assert attributes.read_text() == "*.png binary\n"
+    assert attributes.read_bytes() == b"*.txt text\r\n*.png binary\n"
     assert (tmp_path / ".git" / "config").read_text() == before
 
 

@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envforge.edges.environments import read_environment
 from envforge.errors import EnvforgeError
@@ -154,6 +157,32 @@ def test_records_that_cannot_be_used_are_left_out_and_said(
     held = read_environment(tmp_path / "E", reporter=reporter)
     assert len(held.lockfile.packages) >= len(list((foreign / "conda-meta").glob("*.json"))) - 1
     assert "1 records cannot be used, and are left out" in reporter.notes[0]
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.just("1.0")
+JSON = st.recursive(
+    LEAVES | st.sampled_from(["a" * 64, "b" * 32]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just("paths"), inner),
+    max_leaves=5,
+)
+KEYS = ["name", "version", "build", "url", "channel", "subdir", "sha256", "md5", "depends", "files"] + [
+    "paths_data",
+    "requested_spec",
+    "requested_specs",
+]
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
+def test_any_record(record: dict[str, object]) -> None:
+    """Whatever stands in a record of conda's: it is used or left out, and nothing else happens."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "conda-meta").mkdir()
+        usual = {"name": "a", "version": "1", "build": "0", "subdir": "linux-64", "md5": "c" * 32}
+        usual |= {"url": "https://example.org/c/linux-64/a-1-0.conda"}
+        (Path(folder) / "conda-meta" / "a-1-0.json").write_text(json.dumps(usual | record))
+        reporter = Recorder()
+        held = read_environment(Path(folder), reporter=reporter)
+        assert len(held.lockfile.packages) + len(reporter.notes) == 1
 
 
 def test_metadata_that_cannot_be_used(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rattler import MatchSpec
 
 __all__ = [
-    "PRIORITIES",
     "CondaRecord",
     "CondaRequest",
     "channel_url",
@@ -26,9 +25,6 @@ __all__ = [
     "cutoff",
     "parse_match_spec",
 ]
-
-PRIORITIES = ("strict", "flexible", "disabled")
-"""As conda calls them: a package from the first channel that has it; that channel preferred; the newest."""
 
 _ALIAS = "https://conda.anaconda.org"
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
@@ -41,8 +37,8 @@ class CondaRequest:
     ``preferred`` are rows of the lock that is renewed, of a name the first counts: each is kept where it
     still fits, or what is most like it where that is of another platform.  ``before`` is the target that they
     were locked for: where it offered something else, a kept version may get another build.  ``constraints``
-    hold for what is needed anyway.  ``channel_priority`` is one of :data:`PRIORITIES`.  ``exclude_newer`` is
-    RFC 3339; records without a time stamp stay.
+    hold for what is needed anyway.  ``channel_priority`` is one of :data:`CHANNEL_PRIORITIES`.
+    ``exclude_newer`` is RFC 3339; records without a time stamp stay.
     """
 
     channels: tuple[str, ...]

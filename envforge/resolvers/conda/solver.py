@@ -181,6 +181,7 @@ class Asked:
     ) -> list[list[RepoDataRecord]]:
         """All records of packages, in the channels' order.
 
+        :param names: of packages, or MatchSpecs, of which those count that match.
         :param recursive: also those of everything that they depend on.
         """
         from rattler import MatchSpec
@@ -188,7 +189,7 @@ class Asked:
         return await self._gateway.query(
             self._channels,
             [platform or self.request.target.platform, "noarch"],  # type: ignore[list-item]
-            [MatchSpec(name) for name in dict.fromkeys(names)],
+            [MatchSpec(name, strict=False) for name in dict.fromkeys(names)],
             recursive=recursive,
             channel_relations="disabled",
         )

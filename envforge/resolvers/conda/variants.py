@@ -48,7 +48,8 @@ async def lesser_variants(asked: Asked, records: Sequence[CondaRecord]) -> list[
     """What would be better with more offered; the packages that were asked for first, then by name."""
     target = asked.request.target
     locked = {record.name: record for record in records}
-    unmet = await unusable_builds(asked, target, {r.name: r.version for r in records})
+    named = {spec.name.normalized for spec in asked.specs}
+    unmet = await unusable_builds(asked, target, {r.name: r.version for r in records}, named)
     texts = {text for found in unmet.values() for text in found}
     kept = await asked.preferred() if texts else []
     found: dict[str, LesserVariant] = {}
@@ -124,25 +125,26 @@ def _touched(offered: Offered, records: Sequence[RepoDataRecord]) -> set[str]:
     return found
 
 
-async def unusable_builds(asked: Asked, target: Target, versions: Mapping[str, str]) -> dict[str, set[str]]:
+async def unusable_builds(
+    asked: Asked, target: Target, versions: Mapping[str, str], named: set[str]
+) -> dict[str, set[str]]:
     """What ``target`` would have to offer for builds that it cannot use, by the name of their package.
 
-    :param versions: the packages that are locked; builds of these versions count, and of newer ones.
+    :param versions: the packages that are locked; builds of these versions count.
+    :param named: the packages of which newer versions count, too.
     """
-    from rattler import Version
-
     offered = Offered(target)
     unmet: dict[str, set[str]] = {}
     further: dict[str, set[str]] = {}
-    locked = {name: Version(version) for name, version in versions.items()}
-    for record in (one for channel in await asked.records(versions) for one in channel):
+    wanted = [f"{name} {'>=' if name in named else '=='}{version}" for name, version in versions.items()]
+    for record in (one for channel in await asked.records(wanted) for one in channel):
         name, depends = record.name.normalized, record.depends
         found = offered.unmet(depends)
-        if found and record.version >= locked[name]:
+        if found:
             unmet.setdefault(name, set()).update(found)
         elif str(record.version) == versions[name]:
             for text in depends:
-                if not text.startswith("__") and name_of(text) not in locked:
+                if not text.startswith("__") and name_of(text) not in versions:
                     further.setdefault(name_of(text), set()).add(name)
     if further:
         for record in (one for channel in await asked.records(further) for one in channel):
