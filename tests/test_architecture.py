@@ -18,7 +18,7 @@ LAYERS = {
     "formats": 2, "edges": 2,
     "resolvers": 3, "node": 3, "layout": 3,
     "lock": 4, "check": 4, "mirror": 4, "download": 4, "render": 4, "demo": 4, "sign": 4, "sbom": 4,
-    "bundle": 4, "runtime": 4,
+    "bundle": 4, "runtime": 4, "export": 4, "importing": 4, "share": 4,
     "cli": 5, "__main__": 6,
 }  # fmt: skip
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "keygen": "Make a key to sign bundles with.",
     "sbom": "List what is inside, with licences: CycloneDX.",
     "list": "List the packages of a lockfile, mirror, bundle or prefix.",
+    "export": "Write the lockfile as another tool's file: pylock.toml, pixi.lock, …",
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "demo": "Run the whole path here, on a small channel made on the spot.",

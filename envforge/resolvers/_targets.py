@@ -11,24 +11,11 @@ from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 from packaging.version import InvalidVersion, Version
 
 from envforge.errors import InputError
+from envforge.model.markers import MACHINES, SYSTEMS
 from envforge.model.platforms import Target
 
 __all__ = ["marker_environment", "uv_platform", "wheel_tags"]
 
-_MACHINES = {
-    "linux-64": "x86_64",
-    "linux-aarch64": "aarch64",
-    "linux-ppc64le": "ppc64le",
-    "osx-64": "x86_64",
-    "osx-arm64": "arm64",
-    "win-64": "AMD64",
-    "win-arm64": "ARM64",
-}
-_SYSTEMS = {
-    "linux": ("posix", "linux", "Linux"),
-    "osx": ("posix", "darwin", "Darwin"),
-    "win": ("nt", "win32", "Windows"),
-}
 _TRIPLES = {
     "osx-64": "x86_64-apple-darwin",
     "osx-arm64": "aarch64-apple-darwin",
@@ -47,12 +34,12 @@ def marker_environment(target: Target, python_version: str) -> dict[str, str]:
 
     :param python_version: the full version, ``3.11.14``.
     """
-    os_name, sys_platform, system = _SYSTEMS[target.platform.partition("-")[0]]
+    os_name, sys_platform, system = SYSTEMS[target.platform.partition("-")[0]]
     return {
         "implementation_name": "cpython",
         "implementation_version": python_version,
         "os_name": os_name,
-        "platform_machine": _MACHINES[target.platform],
+        "platform_machine": MACHINES[target.platform],
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": system,
@@ -94,11 +81,11 @@ def uv_platform(target: Target) -> tuple[str, dict[str, str]]:
     if target.platform in _TRIPLES:
         return _TRIPLES[target.platform], {}
     known = next(known for known in _UV_GLIBC if known <= minor)
-    return f"{_MACHINES[target.platform]}-manylinux_2_{known}", {}
+    return f"{MACHINES[target.platform]}-manylinux_2_{known}", {}
 
 
 def _platform_tags(target: Target) -> list[str]:
-    machine = _MACHINES[target.platform]
+    machine = MACHINES[target.platform]
     if target.platform.startswith("win-"):
         return [f"win_{machine.lower()}"]
     if target.platform.startswith("osx-"):
