@@ -17,10 +17,13 @@ __all__ = [
     "BUILT_WHEELS",
     "CONDA",
     "GROUPS",
+    "HASH",
     "HASHES",
+    "NAME",
     "NAMES",
     "NEEDS",
     "ORIGIN",
+    "OTHER_GROUPS",
     "OWN",
     "PROJECTS",
     "PYPI",
@@ -28,6 +31,7 @@ __all__ = [
     "UNHASHED",
     "Half",
     "conda_half",
+    "group_losses",
     "loss",
     "losses",
     "own_losses",
@@ -42,10 +46,13 @@ UNHASHED = "packages without a sha256: repositories and directories"
 PROJECTS = "projects of yours that were built"
 BUILT_WHEELS = "wheels that were built: their sdists stand in for them"
 GROUPS = "which group a package is in"
+OTHER_GROUPS = "groups that were not asked for"
 HASHES = "hashes"
+HASH = "more than one hash of a file"
 NEEDS = "what each package needs"
 ORIGIN = "where a file is to be fetched"
 NAMES = "packages whose name or version the format does not allow"
+NAME = "the environment's name"
 TARGETS = "what was assumed of the platform"
 OWN = "what envforge notes for itself: settings, the digest of the specification, the runtime"
 
@@ -137,20 +144,35 @@ def _sorted_by_need(rows: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
     return tuple(placed.values())
 
 
-def own_losses(lockfile: Lockfile, *, target: bool, groups: Sequence[str] = ()) -> tuple[Loss, ...]:
+def own_losses(lockfile: Lockfile, *, name: bool, target: bool) -> tuple[Loss, ...]:
     """What is lost of the lockfile as a whole.
 
-    :param target: whether the format holds what was assumed of a platform.
-    :param groups: the groups that are left out, or cannot be told from each other.
+    :param name: whether the format holds the environment's name.
+    :param target: whether it holds what was assumed of a platform.
     """
     found = []
-    custom = lockfile.custom
-    if not target and any(key.startswith("envforge.target.") for key in custom):
+    if not name and "envforge.name" in lockfile.custom:
+        found.append(Loss(what=NAME))
+    keys = {key for key in lockfile.custom if not key.startswith("envforge.target.")}
+    if not target and len(keys) < len(lockfile.custom):
         found.append(Loss(what=TARGETS))
-    if groups:
-        found.append(Loss(what=GROUPS, packages=tuple(groups)))
-    if set(custom) - {"envforge.name"} - {key for key in custom if key.startswith("envforge.target.")}:
+    if keys - {"envforge.name"}:
         found.append(Loss(what=OWN))
+    return tuple(found)
+
+
+def group_losses(
+    lockfile: Lockfile, platform: str, groups: Sequence[str], *, told_apart: bool
+) -> tuple[Loss, ...]:
+    """The groups that are not exported, and those that cannot be told apart any more.
+
+    :param told_apart: whether the format says which group a package is in.
+    """
+    there = {row.category for row in lockfile.packages if row.platform == platform}
+    left, mixed = sorted(there - set(groups)), sorted(there & set(groups) - {"main"})
+    found = [Loss(what=OTHER_GROUPS, packages=tuple(left))] if left else []
+    if mixed and not told_apart:
+        found.append(Loss(what=GROUPS, packages=tuple(mixed)))
     return tuple(found)
 
 

@@ -168,7 +168,7 @@ class _Reading:
                 continue
             subdirs[name] = subdir
             if "virtual-packages" in entry:
-                packages = [VirtualPackage.parse(text) for text in entry.texts("virtual-packages")]
+                packages = entry.each("virtual-packages", lambda one: VirtualPackage.parse(str(one)))
                 targets[subdir] = " ".join(str(_as_ours(package)) for package in packages)
         return subdirs, targets
 

@@ -1,8 +1,8 @@
 """An ``environment.yml`` that pins every package: ``NAME=VERSION=BUILD``; below ``pip:``, ``NAME==VERSION``.
 
 What ``conda env export``, ``micromamba env export`` and ``conda-lock render --kind env`` write.  Goals:
-conda, mamba and micromamba make an environment of it for one platform; every build is the locked one.  It holds no
-hash, so that whoever serves the channel decides what is installed.
+conda, mamba and micromamba make an environment of it for one platform; every build is the locked one.  It
+holds no hash, so that whoever serves the channel decides what is installed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from collections.abc import Sequence
 
 from envforge.errors import InputError
 from envforge.formats._fields import Fields, describe, printable, redacted
-from envforge.formats._halves import HASHES, NAMES, NEEDS, ORIGIN, conda_half, losses, own_losses, pip_half
+from envforge.formats._halves import (
+    HASHES,
+    NAMES,
+    NEEDS,
+    ORIGIN,
+    conda_half,
+    group_losses,
+    losses,
+    own_losses,
+    pip_half,
+)
 from envforge.formats._yaml import compose, plain, render
 from envforge.formats.requirements_txt import read as read_requirements
 from envforge.formats.requirements_txt import requirement_line
@@ -58,7 +68,6 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         "#     conda env create --file FILE     # or micromamba env create",
         f"# platform: {platform}",
     ]
-    left = tuple(sorted({row.category for row in lockfile.packages if row.platform == platform} - {"main"}))
     whole = tuple(Loss(what=what) for what in (HASHES, ORIGIN, NEEDS) if conda or pip.rows)
     return Written(
         filename=f"environment.{platform}.yml",
@@ -67,7 +76,8 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         losses=losses((NAMES, [row for row, line in pins if line is None]))
         + pip.losses
         + whole
-        + own_losses(lockfile, target=False, groups=left),
+        + group_losses(lockfile, platform, groups, told_apart=False)
+        + own_losses(lockfile, name=True, target=False),
     )
 
 

@@ -13,7 +13,17 @@ from urllib.parse import unquote, urlsplit
 
 from envforge.errors import InputError
 from envforge.formats._fields import check_url, redacted
-from envforge.formats._halves import HASHES, NEEDS, PYPI, conda_half, losses, own_losses, pip_half
+from envforge.formats._halves import (
+    HASH,
+    HASHES,
+    NEEDS,
+    PYPI,
+    conda_half,
+    group_losses,
+    losses,
+    own_losses,
+    pip_half,
+)
 from envforge.model.foreign import ForeignConda, ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import Lockfile
 
@@ -49,16 +59,16 @@ def write(
         plain = md5 or row.sha256 is None
         lines.append(f"{row.url}#{row.md5}" if plain else f"{row.url}#sha256:{row.sha256}")
     lines += [f"# pip {row.name} @ {row.url}#sha256={row.sha256}" for row in pip.rows]
-    left = tuple(sorted({row.category for row in lockfile.packages if row.platform == platform} - {"main"}))
-    whole = [Loss(what=what) for what in (HASHES, NEEDS) if conda]
+    whole = [Loss(what=what) for what in (HASH, NEEDS) if conda]
     return Written(
         filename=f"explicit.{platform}.txt",
         text="\n".join(lines) + "\n",
         platform=platform,
-        losses=losses((PYPI, pip.rows), (HASHES, unhashed))[:1]
+        losses=losses((PYPI, pip.rows), (HASHES, [] if md5 else unhashed))
         + pip.losses
         + tuple(whole)
-        + own_losses(lockfile, target=False, groups=left),
+        + group_losses(lockfile, platform, groups, told_apart=False)
+        + own_losses(lockfile, name=False, target=False),
     )
 
 

@@ -22,6 +22,7 @@ from envforge.formats._halves import (
     NAMES,
     NEEDS,
     ORIGIN,
+    group_losses,
     losses,
     own_losses,
     pip_half,
@@ -73,7 +74,6 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         },
         **{name: dict(sorted(sections[name].items())) for name in sorted(sections)},
     }
-    left = {row.category for row in lockfile.packages if row.platform == platform} - set(groups)
     return Written(
         filename="Pipfile.lock",
         text=json.dumps(document, indent=4, separators=(",", ": ")) + "\n",
@@ -81,7 +81,8 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         losses=losses((CONDA, conda), (NAMES, lost), (GROUPS, clashing))
         + half.losses
         + tuple(Loss(what=what) for what in (NEEDS, ORIGIN) if half.rows)
-        + own_losses(lockfile, target=False, groups=tuple(sorted(left))),
+        + group_losses(lockfile, platform, groups, told_apart=True)
+        + own_losses(lockfile, name=False, target=False),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from envforge.errors import InputError
 from envforge.formats._collector import collector_paused
 from envforge.formats._halves import GROUPS, NAMES, losses, own_losses, shared_rows
+from envforge.formats._pixi_reading import read
 from envforge.formats._yaml import render
 from envforge.formats.repodata import split_specs
 from envforge.model.foreign import Loss, Written
@@ -21,7 +22,7 @@ from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.markers import platform_marker
 from envforge.model.platforms import Target
 
-__all__ = ["ENVIRONMENT", "VERSIONS", "write"]
+__all__ = ["ENVIRONMENT", "VERSIONS", "read", "write"]
 
 VERSIONS = (7, 6)
 """The versions that are written, the current one first."""
@@ -70,7 +71,7 @@ def _write(lockfile: Lockfile, version: int) -> Written:
         _conda_package(same[0], provided if with_pip else None) if manager == "conda" else _pypi_package(same)
         for (manager, _), same in sorted(by_url.items())
     ]
-    whole = own_losses(lockfile, target=version > 6)
+    whole = own_losses(lockfile, name=False, target=version > 6)
     if ENVIRONMENT in groups:
         whole += (Loss(what=GROUPS, packages=(ENVIRONMENT,)),)
     return Written(

@@ -22,7 +22,7 @@ from packaging.version import InvalidVersion, Version
 
 from envforge.errors import InputError
 from envforge.formats._fields import Fields, describe, redacted
-from envforge.formats._halves import CONDA, NAMES, losses, own_losses, pip_half, python_of
+from envforge.formats._halves import CONDA, NAMES, group_losses, losses, own_losses, pip_half, python_of
 from envforge.formats._toml import parse, render
 from envforge.model.foreign import Choice, Edge, ForeignFile, ForeignLock, ForeignPypi, Written
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
@@ -59,16 +59,14 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         "packages": [_package(row, names) for row in named],
         "tool": {_OWN: _whole(lockfile, platform, python)},
     }
-    left = tuple(
-        sorted({row.category for row in lockfile.packages if row.platform == platform} - set(groups))
-    )
     return Written(
         filename=f"pylock.{platform}.toml",
         text=render(document),
         platform=platform,
         losses=losses((CONDA, conda), (NAMES, lost))
         + half.losses
-        + own_losses(lockfile, target=True, groups=left),
+        + group_losses(lockfile, platform, groups, told_apart=True)
+        + own_losses(lockfile, name=True, target=True),
     )
 
 

@@ -16,7 +16,16 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from envforge.errors import InputError
 from envforge.formats._fields import redacted
-from envforge.formats._halves import CONDA, NAMES, NEEDS, losses, own_losses, pip_half, python_of
+from envforge.formats._halves import (
+    CONDA,
+    NAMES,
+    NEEDS,
+    group_losses,
+    losses,
+    own_losses,
+    pip_half,
+    python_of,
+)
 from envforge.formats._pip_lines import PYPI, check_index
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile
@@ -48,8 +57,8 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
     """
     half = pip_half(lockfile, platform, groups)
     conda = [row for row in lockfile.rows(platform, groups) if row.manager == "conda"]
-    lines = {row: requirement_line(row) for row in half.rows}
-    lost = [row for row, line in lines.items() if line is None]
+    lines = [(row, requirement_line(row)) for row in half.rows]
+    lost = [row for row, line in lines if line is None]
     python = python_of(conda)
     head = [
         f"# PyPI packages of {lockfile.name}, locked by envforge for one platform.  Install them with:",
@@ -58,11 +67,10 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         *([f"# python: {python}"] if python else []),
     ]
     body = []
-    for row, line in lines.items():
+    for row, line in lines:
         if line is not None:
             body.append(f"{line} \\\n    --hash=sha256:{row.sha256}")
             body += [f"    # {row.url}"] if " @ " not in line else []
-    left = tuple(sorted({row.category for row in lockfile.packages if row.platform == platform} - {"main"}))
     needs = tuple(Loss(what=NEEDS) for _ in half.rows[:1])
     return Written(
         filename=f"requirements.{platform}.txt",
@@ -71,7 +79,8 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         losses=losses((CONDA, conda), (NAMES, lost))
         + half.losses
         + needs
-        + own_losses(lockfile, target=False, groups=left),
+        + group_losses(lockfile, platform, groups, told_apart=False)
+        + own_losses(lockfile, name=False, target=False),
     )
 
 

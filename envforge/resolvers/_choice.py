@@ -10,13 +10,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from packaging.pylock import Package, Pylock, PylockValidationError
 from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import parse_wheel_filename
 
 from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
 from envforge.resolvers._request import PypiRequest
-from envforge.resolvers._targets import wheel_tags
+from envforge.resolvers._targets import wheel_rank, wheel_tags
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,7 +81,11 @@ def sdists(pylock: Pylock, names: Collection[str]) -> tuple[Chosen, ...]:
 
 def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest) -> Chosen:
     best = min(
-        ((rank, url, hashes) for url, hashes in _files(package) if (rank := _rank(url, ranks)) is not None),
+        (
+            (rank, url, hashes)
+            for url, hashes in _files(package)
+            if (rank := wheel_rank(_filename(url), ranks)) is not None
+        ),
         key=lambda found: (found[0], found[1]),
         default=None,
     )
@@ -106,16 +110,6 @@ def _files(package: Package) -> list[tuple[str, Mapping[str, str]]]:
     if package.archive is not None:
         files.append((package.archive.url, package.archive.path, package.archive.hashes))
     return [(_clean(url or Path(path or "").as_uri()), hashes) for url, path, hashes in files]
-
-
-def _rank(url: str, ranks: Mapping[Tag, int]) -> tuple[int, tuple[int, str]] | None:
-    """The smaller the better; of equal tags the highest build number first."""
-    try:
-        _, _, build, tags = parse_wheel_filename(_filename(url))
-    except InvalidWheelFilename:
-        return None
-    best = min((ranks[tag] for tag in tags if tag in ranks), default=None)
-    return None if best is None else (best, (-build[0], build[1]) if build else (1, ""))
 
 
 def _filename(url: str) -> str:

@@ -6,15 +6,17 @@ Nothing here looks at the host.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from envforge.errors import InputError
 from envforge.model.markers import MACHINES, SYSTEMS
 from envforge.model.platforms import Target
 
-__all__ = ["marker_environment", "uv_platform", "wheel_tags"]
+__all__ = ["marker_environment", "uv_platform", "wheel_rank", "wheel_tags"]
 
 _TRIPLES = {
     "osx-64": "x86_64-apple-darwin",
@@ -63,6 +65,19 @@ def wheel_tags(target: Target, python_version: str) -> tuple[Tag, ...]:
         *compatible_tags((major, minor), interpreter=short, platforms=platforms),
     ]
     return tuple(dict.fromkeys(tags))
+
+
+def wheel_rank(filename: str, ranks: Mapping[Tag, int]) -> tuple[int, tuple[int, str]] | None:
+    """How good a wheel is, the smaller the better; of equal tags the highest build number comes first.
+
+    :param ranks: the place of each tag among :func:`wheel_tags`.
+    """
+    try:
+        _, _, build, tags = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return None
+    best = min((ranks[tag] for tag in tags if tag in ranks), default=None)
+    return None if best is None else (best, (-build[0], build[1]) if build else (1, ""))
 
 
 def uv_platform(target: Target) -> tuple[str, dict[str, str]]:

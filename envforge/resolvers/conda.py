@@ -26,7 +26,18 @@ from envforge.model.urls import redacted
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, MatchSpec, RepoDataRecord
 
-__all__ = ["CondaRecord", "CondaRequest", "channel_url", "closure", "cutoff", "parse_match_spec", "solve"]
+__all__ = [
+    "CondaRecord",
+    "CondaRequest",
+    "channel_error",
+    "channel_url",
+    "closure",
+    "cutoff",
+    "open_gateway",
+    "parse_match_spec",
+    "record_of",
+    "solve",
+]
 
 _ALIAS = "https://conda.anaconda.org"
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
@@ -128,7 +139,7 @@ def solve(request: CondaRequest, *, cache: Path, offline: bool = False) -> tuple
     """
     specs = [parse_match_spec(line) for line in request.specs]
     records = asyncio.run(_solve(request, specs, cache, offline=offline))
-    return tuple(sorted((_record(record) for record in records), key=lambda record: record.name))
+    return tuple(sorted((record_of(record) for record in records), key=lambda record: record.name))
 
 
 def closure(name: str, records: Sequence[CondaRecord]) -> tuple[CondaRecord, ...]:
@@ -153,7 +164,7 @@ async def _solve(
 
     channels = [Channel(url) for url in request.channels]
     platforms = [request.target.platform, "noarch"]
-    gateway = _gateway(cache, offline=offline)
+    gateway = open_gateway(cache, offline=offline)
     try:
         await _check_names(gateway, channels, platforms, request)
         return await rattler_solve(
@@ -169,12 +180,13 @@ async def _solve(
             channel_relations="disabled",
         )
     except GatewayError as error:
-        raise _channel_error(error, request) from error
+        raise channel_error(error, request) from error
     except SolverError as error:
         raise _unsatisfiable(str(error), request) from error
 
 
-def _gateway(cache: Path, *, offline: bool) -> Gateway:
+def open_gateway(cache: Path, *, offline: bool) -> Gateway:
+    """py-rattler's client for channels; with ``offline`` it has only what is in ``cache``."""
     from rattler import Client, Config, Gateway, SourceConfig
 
     client = None
@@ -291,7 +303,8 @@ async def _preferred(
     return [record for records in found for record in records if record.url in urls]
 
 
-def _record(record: RepoDataRecord) -> CondaRecord:
+def record_of(record: RepoDataRecord) -> CondaRecord:
+    """A record of py-rattler's as ours."""
     raw = json.loads(record.to_json())
     depends = tuple(raw.get("depends") or ())
     names = {text.split(" ")[0] for text in depends}
@@ -308,7 +321,8 @@ def _record(record: RepoDataRecord) -> CondaRecord:
     )
 
 
-def _channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
+def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
+    """What the failure of py-rattler's client means, and what helps."""
     story = redacted(_whole(error))
     url = next((u for u in request.channels if u in story), request.channels[0] if request.channels else "")
     at = redacted(url)

@@ -46,7 +46,7 @@ from envforge.resolvers._request import (
     wanted,
 )
 from envforge.resolvers._stubs import Stub, stubs_for
-from envforge.resolvers._targets import marker_environment, uv_platform, wheel_tags
+from envforge.resolvers._targets import marker_environment, uv_platform, wheel_rank, wheel_tags
 from envforge.resolvers._uv_errors import clashing_url, translated
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "requirement_name",
     "resolve",
     "wheel_metadata",
+    "wheel_rank",
     "wheel_sha256",
     "wheel_tags",
 ]

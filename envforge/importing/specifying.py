@@ -1,0 +1,88 @@
+"""The specification behind a file: what somebody asked for, or what may have been asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from envforge.formats._pip_lines import PYPI
+from envforge.formats.environment_pins import channel_name
+from envforge.model.foreign import ForeignLock
+from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
+from envforge.model.platforms import PLATFORMS
+from envforge.model.spec import EnvironmentSpec, Line
+
+__all__ = ["roots", "specification"]
+
+
+def specification(lock: ForeignLock, lockfile: Lockfile, source: str) -> EnvironmentSpec:
+    """A specification that ``lockfile`` satisfies.
+
+    What was asked for, where the file says it; else each package of ``main`` that no other one needs, by its
+    name alone: locking again keeps the locked versions.  Where no conda package brings a Python, one is asked
+    for, because wheels need it.
+    """
+    main = [row for row in lockfile.packages if row.category == "main"]
+    conda = [row for row in main if row.manager == "conda"]
+    pip = [row for row in main if row.manager == "pip"]
+    asked = list(lock.asked_conda) or [_line(row) for row in roots(conda)]
+    if pip and not any(re.match(r"python\b", text) for text in asked):
+        asked.insert(0, _python(lock, conda))
+    channels = [channel_name(channel.url) for channel in lockfile.channels] or ["conda-forge"]
+    lines = list(lock.asked_pip) or [canonical_name(row.name) for row in roots(pip)]
+    return EnvironmentSpec(
+        name=lockfile.custom.get("envforge.name"),
+        channels=tuple(channels),
+        platforms=tuple(platform for platform in lockfile.platforms if platform in PLATFORMS),
+        conda=tuple(Line(text=text, at=source) for text in dict.fromkeys(asked)),
+        pip=tuple(Line(text=text, at=source) for text in dict.fromkeys(lines)),
+        indexes=() if lock.indexes in ((), (PYPI,)) else lock.indexes,
+        sources=(source,),
+    )
+
+
+def _line(row: LockedPackage) -> str:
+    if row.name == "python":
+        return "python=" + ".".join(row.version.split(".")[:2])
+    return row.name
+
+
+def _python(lock: ForeignLock, conda: Sequence[LockedPackage]) -> str:
+    own = next((row for row in conda if row.name == "python"), None)
+    if own is not None:
+        return _line(own)
+    if lock.python is not None:
+        return "python=" + ".".join(lock.python.split(".")[:2])
+    return f"python {lock.requires_python}" if lock.requires_python else "python"
+
+
+def roots(rows: Iterable[LockedPackage]) -> list[LockedPackage]:
+    """Rows that no other one needs, by name, and of each circle that nothing else needs the first one.
+
+    A row of several platforms counts once.
+    """
+    by_name: dict[str, LockedPackage] = {}
+    needs: dict[str, set[str]] = {}
+    for row in rows:
+        name = canonical_name(row.name)
+        by_name.setdefault(name, row)
+        needs.setdefault(name, set()).update(map(canonical_name, row.dependencies))
+    needed = {other for name, others in needs.items() for other in others if other != name}
+    found = [name for name in sorted(by_name) if name not in needed]
+    reached = _reachable(found, needs)
+    for name in sorted(by_name):
+        if name not in reached:
+            found.append(name)
+            reached |= _reachable([name], needs)
+    return [by_name[name] for name in sorted(found)]
+
+
+def _reachable(names: Iterable[str], needs: dict[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += needs.get(name, ())
+    return seen
