@@ -16,8 +16,10 @@ from envforge.formats import (
     explicit_txt,
     pipfile_lock,
     pixi_lock,
+    poetry_lock,
     pylock_toml,
     requirements_txt,
+    uv_lock,
 )
 from envforge.formats._fields import check_url, redacted
 from envforge.formats._pip_lines import PYPI
@@ -39,8 +41,10 @@ _READERS: Mapping[str, Callable[..., ForeignLock]] = {
     "explicit": explicit_txt.read,
     "pipfile": pipfile_lock.read,
     "pixi": pixi_lock.read,
+    "poetry": poetry_lock.read,
     "pylock": pylock_toml.read,
     "requirements": requirements_txt.read,
+    "uv": uv_lock.read,
 }
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NEWEST_MINOR, _LAST_PATCH = 30, 40
@@ -108,6 +112,7 @@ def import_lock(
     :raises InputError: if something in it cannot be locked.
     :raises CouldNotError: if a channel, an index or an artifact that must be asked cannot be read.
     """
+    lock = replace(lock, python=options.python or lock.python)
     job = _Job(lock, options, ports)
     platforms = job.platforms(host)
     rows = [row for platform in platforms for row in job.rows(platform)]

@@ -87,15 +87,22 @@ def members(lock: ForeignLock, target: Target, python: str) -> tuple[Member, ...
     """
     markers = _Markers(marker_environment(target, python))
     find = _by_graph if lock.graph else _by_marker
-    found: dict[tuple[str, int], Member] = {}
-    main: set[int] = set()
+    found: dict[tuple[str, _Key], Member] = {}
     for group, package, needs in find(lock, target, markers):
-        if group == "main":
-            main.add(id(package))
-        found.setdefault((group, id(package)), Member(package=package, group=group, needs=needs))
+        found.setdefault((group, _key(package)), Member(package=package, group=group, needs=needs))
+    main = {key for group, key in found if group == "main"}
     kept = [one for (group, key), one in found.items() if group == "main" or key not in main]
     _check_unique(kept)
     return tuple(sorted(kept, key=lambda one: (one.group, canonical_name(one.package.name))))
+
+
+_Key = tuple[str, str, frozenset["str | None"]]
+
+
+def _key(package: ForeignPypi) -> _Key:
+    """What is the same package, however often a file lists it."""
+    urls = frozenset(file.url for file in package.files)
+    return canonical_name(package.name), package.version, urls
 
 
 def _check_unique(kept: Sequence[Member]) -> None:
