@@ -124,8 +124,13 @@ def command(
 
 
 def _read(source: Path, environment: str | None) -> tuple[ForeignLock, str]:
-    from envforge.importing import read_lock
+    from envforge.importing import is_installed, read_lock, read_prefix
 
+    if source.exists() and is_installed(source):
+        if environment is not None:
+            raise InputError("only a pixi.lock has environments", at="--environment", do="leave it out")
+        lock = read_prefix(source, host=host_platform())
+        return lock, hashlib.sha256(repr(lock).encode()).hexdigest()
     text = read_text(source, limit=_LARGEST)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return read_lock(text, source=str(source), environment=environment), digest

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from packaging.pylock import Package, PackageSdist, PackageWheel
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envforge.edges.archive import conda_index
-from envforge.edges.fetch import Fetcher
-from envforge.errors import EnvforgeError, InputError
+from envforge.edges.fetch import Fetcher, local_path
+from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.formats._fields import redacted
+from envforge.formats._pip_lines import PYPI
 from envforge.importing.selecting import Member, best_file, filename_of
 from envforge.model.foreign import ForeignConda, ForeignFile
-from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers.conda import CondaRecord, channel_url
-from envforge.resolvers.records import IndexRequest, channel_records, indexed_files
+from envforge.resolvers.records import channel_records, indexed_files
+
+_AT_ONCE = 16
 
 __all__ = ["Ports", "completed_conda", "located_files"]
 
@@ -150,8 +153,8 @@ def _from_artifact(one: ForeignConda, ports: Ports) -> ForeignConda:
 
 def located_files(
     chosen: Sequence[Member], target: Target, python: str, indexes: Sequence[str], ports: Ports
-) -> tuple[tuple[Member, ForeignFile], ...]:
-    """For each package the file to lock: by URL, with its sha256.
+) -> tuple[list[tuple[Member, ForeignFile]], list[str]]:
+    """For each package the file to lock, by URL, with its sha256; and what was seen, and no index has.
 
     A package that says nothing about its files, or gives hashes only, is looked up on the index.
 
@@ -159,55 +162,52 @@ def located_files(
     :raises InputError: if nothing fits the target, or the index has no file of that hash.
     :raises CouldNotError: if an index or a file cannot be read.
     """
+    indexes = indexes or (PYPI,)
     unplaced = [one for one in chosen if not any(file.url for file in one.package.files)]
-    offered = _look_up(unplaced, target, python, indexes, ports) if unplaced else {}
+    looked_up = _look_up(unplaced, indexes, ports) if unplaced else []
+    offered = {id(one): files for one, files in zip(unplaced, looked_up, strict=True)}
     found = []
+    unknown: list[str] = []
     for one in chosen:
-        files = list(one.package.files)
-        if one in unplaced:
-            files = _allowed(one, offered[one.group, canonical_name(one.package.name)])
-        found.append((one, _hashed(_pick(one, files, target, python), ports)))
-    return tuple(found)
+        files: Sequence[ForeignFile] = one.package.files
+        if id(one) in offered:
+            if not offered[id(one)]:
+                unknown.append(f"{one.package.name} {one.package.version}")
+                continue
+            files = _allowed(one, offered[id(one)])
+        picked = _pick(one, files, target, python)
+        found.append((one, _hashed(one, picked, ports)))
+    return found, unknown
 
 
-def _look_up(
-    unplaced: Sequence[Member], target: Target, python: str, indexes: Sequence[str], ports: Ports
-) -> dict[tuple[str, str], Package]:
-    ports.reporter.step(f"looking {len(unplaced)} PyPI packages up for {target.platform}")
-    batches: list[dict[str, Member]] = []
-    for one in unplaced:  # a name once each time: two groups may have two versions of it
-        name = canonical_name(one.package.name)
-        batch = next((batch for batch in batches if name not in batch), None)
-        if batch is None:
-            batches.append(batch := {})
-        batch[name] = one
-    found = {}
-    for batch in batches:
-        request = IndexRequest(
-            pins={name: one.package.version for name, one in batch.items()},
-            target=target,
-            python_version=python,
-            indexes=tuple(indexes),
+def _look_up(unplaced: Sequence[Member], indexes: Sequence[str], ports: Ports) -> list[Sequence[ForeignFile]]:
+    """What the indexes have of each package; nothing where it may be missing there."""
+    ports.reporter.step(f"looking {len(unplaced)} PyPI packages up")
+    if ports.offline and any(local_path(index) is None for index in indexes):
+        raise CouldNotError(
+            "an index must be asked, and --offline forbids it",
+            at=unplaced[0].package.at,
+            do="import without --offline; the file does not say where its packages lie",
         )
-        pylock = indexed_files(request, cache=ports.cache / "uv", offline=ports.offline)
-        by_name = {canonical_name(package.name): package for package in pylock.packages}
-        found.update({(one.group, name): by_name[name] for name, one in batch.items() if name in by_name})
-    return found
+
+    def one(member: Member) -> Sequence[ForeignFile]:
+        package = member.package
+        files = indexed_files(package.name, package.version, indexes=indexes, fetcher=ports.fetcher)
+        if not files and not package.seen:
+            raise InputError(
+                f"{', '.join(map(redacted, indexes))} does not have {package.name} {package.version}",
+                at=package.at,
+                do="name the index that has it: --index-url URL",
+            )
+        return files
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(one, unplaced))
 
 
-def _allowed(one: Member, package: Package) -> list[ForeignFile]:
+def _allowed(one: Member, files: Sequence[ForeignFile]) -> list[ForeignFile]:
     """The files of the index whose hash the file allows; all of them where it names none."""
-    hashes = {file.sha256 for file in one.package.files}
-    entries: list[PackageWheel | PackageSdist] = [*(package.wheels or ())]
-    entries += [package.sdist] if package.sdist is not None else []
-    files = [
-        ForeignFile(
-            filename=entry.filename,
-            url=entry.url or (Path(entry.path).absolute().as_uri() if entry.path else None),
-            sha256=entry.hashes.get("sha256"),
-        )
-        for entry in entries
-    ]
+    hashes = {file.sha256 for file in one.package.files} - {None}
     kept = [file for file in files if not hashes or file.sha256 in hashes or file.sha256 is None]
     if not kept:
         raise InputError(
@@ -218,10 +218,21 @@ def _allowed(one: Member, package: Package) -> list[ForeignFile]:
     return kept
 
 
+def _tagged(filename: str | None) -> tuple[str, object] | None:
+    """A wheel by its version and tags, however the parts of its name are ordered."""
+    try:
+        _, version, _, tags = parse_wheel_filename(filename or "")
+    except InvalidWheelFilename:
+        return None
+    return str(version), tags
+
+
 def _pick(one: Member, files: Sequence[ForeignFile], target: Target, python: str) -> ForeignFile:
     if len(files) == 1 and one.package.platforms is not None:
         return files[0]  # the file was chosen already, by who knew the platform
-    best = best_file(files, target, python)
+    called = {_tagged(file.filename) for file in one.package.files if file.filename} - {None}
+    installed = [file for file in files if one.package.seen and _tagged(file.filename) in called]
+    best = best_file(installed, target, python) or best_file(files, target, python)
     if best is None:
         names = ", ".join(sorted(map(filename_of, files))[:2]) or "none"
         raise InputError(
@@ -232,9 +243,16 @@ def _pick(one: Member, files: Sequence[ForeignFile], target: Target, python: str
     return best
 
 
-def _hashed(file: ForeignFile, ports: Ports) -> ForeignFile:
+def _hashed(one: Member, file: ForeignFile, ports: Ports) -> ForeignFile:
     if file.sha256 is not None or file.url is None:
         return file
     with tempfile.TemporaryDirectory(prefix="envforge-") as directory:
         got = ports.fetcher.download(file.url.partition("#")[0], Path(directory) / "file", sha256=None)
+    locked = {other.sha256 for other in one.package.files} - {None}
+    if locked and got.sha256 not in locked:
+        raise InputError(
+            f"the file of {one.package.name} has another sha256 than is locked: {got.sha256}",
+            at=one.package.at,
+            do="do not use this index; name the one that it was locked from: --index-url URL",
+        )
     return replace(file, sha256=got.sha256)

@@ -243,7 +243,9 @@ class _Job:
             python = self._lowest_python()
         if any(one.package.platforms is None for one in chosen):
             self.assumed.setdefault(target.platform, str(target))
-        found = located_files(chosen, target, python or "3", self.indexes, self.ports)
+        found, unknown = located_files(chosen, target, python or "3", self.indexes, self.ports)
+        if unknown:
+            self.skipped.setdefault("no index that was asked", []).extend(unknown)
         return [self._wheel(one, file, target.platform) for one, file in found]
 
     def _python(self, conda: Iterable[ForeignConda]) -> str | None:

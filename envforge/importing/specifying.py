@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from envforge.formats._pip_lines import PYPI
 from envforge.formats.environment_pins import channel_name
-from envforge.model.foreign import ForeignLock
+from envforge.model.foreign import ForeignConda, ForeignLock
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import PLATFORMS
 from envforge.model.spec import EnvironmentSpec, Line
 
-__all__ = ["roots", "specification"]
+__all__ = ["channels_of", "roots", "specification"]
 
 
 def specification(lock: ForeignLock, lockfile: Lockfile, source: str) -> EnvironmentSpec:
@@ -39,6 +39,16 @@ def specification(lock: ForeignLock, lockfile: Lockfile, source: str) -> Environ
         indexes=() if lock.indexes in ((), (PYPI,)) else lock.indexes,
         sources=(source,),
     )
+
+
+def channels_of(conda: Sequence[ForeignConda]) -> tuple[str, ...]:
+    """The channels that packages came from, the one with most of them first."""
+    counts: dict[str, int] = {}
+    for one in conda:
+        if one.url is not None:
+            channel = one.url.split("?")[0].rsplit("/", 2)[0]
+            counts[channel] = counts.get(channel, 0) + 1
+    return tuple(sorted(counts, key=lambda url: (-counts[url], url)))
 
 
 def _line(row: LockedPackage) -> str:

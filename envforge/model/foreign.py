@@ -89,7 +89,8 @@ class ForeignPypi:
     ``platforms`` is ``None`` where ``marker`` and the tags of the files decide.  ``groups`` is ``None`` where
     the marker, or the way from the roots, decides.  ``needs`` is ``None`` where the file does not say it;
     ``extras`` are what an extra needs beside that.  ``source`` says where it comes from if that is no file
-    that can be locked: ``a directory``, ``a repository``.
+    that can be locked: ``a directory``, ``a repository``.  ``seen`` is true for what was found installed: an
+    index need not have it.
     """
 
     name: str
@@ -102,7 +103,7 @@ class ForeignPypi:
     extras: Mapping[str, tuple[Edge, ...]] = field(default_factory=dict)
     index: str | None = None
     source: str | None = None
-    url: str | None = None
+    seen: bool = False
     at: str = ""
 
 

@@ -6,30 +6,32 @@ Nothing is solved here.
 from __future__ import annotations
 
 import asyncio
-import re
-import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.pylock import Pylock
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import InvalidVersion, Version
 
-from envforge.edges.process import Command, run, uv_executable
-from envforge.errors import CouldNotError, InputError
+from envforge.edges.fetch import Fetcher, NotFoundError, local_path
+from envforge.formats.simple_index import read_page
+from envforge.model.foreign import ForeignFile
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
-from envforge.model.urls import redacted
-from envforge.resolvers._choice import read_pylock
-from envforge.resolvers._targets import uv_platform
 from envforge.resolvers.conda import CondaRecord, CondaRequest, channel_error, open_gateway, record_of
-from envforge.resolvers.pypi import certificates, index_options
 
 if TYPE_CHECKING:
     from rattler import Channel, Gateway
 
-__all__ = ["IndexRequest", "channel_records", "indexed_files"]
+__all__ = ["channel_records", "indexed_files"]
+
+_LARGEST_PAGE = 64 << 20
+"""Bytes of one project's page; the largest on PyPI have some 20 million."""
 
 
 def channel_records(
@@ -72,76 +74,49 @@ async def _channel_records(
     return dict(zip(urls, await asyncio.gather(*map(one, urls)), strict=True))
 
 
-@dataclass(frozen=True, kw_only=True)
-class IndexRequest:
-    """Versions of PyPI packages to look up: ``pins`` by canonical name, on ``indexes``, for ``target``."""
+def indexed_files(
+    name: str, version: str, *, indexes: Sequence[str], fetcher: Fetcher
+) -> tuple[ForeignFile, ...]:
+    """The files of one version on the first index that has any of it; empty if none has.
 
-    pins: Mapping[str, str]
-    target: Target
-    python_version: str
-    indexes: tuple[str, ...] = ()
-
-
-def indexed_files(request: IndexRequest, *, cache: Path, offline: bool = False) -> Pylock:
-    """What the indexes have of each version: the sdist, and the wheels that fit the target.
-
-    uv asks them, because it knows every kind of index, credentials and caches.
-
-    :param cache: uv's own.
-    :raises InputError: if there is no such version.
+    :param indexes: URLs of simple indexes (PEP 503, PEP 691), or of directories of files.
     :raises CouldNotError: if an index cannot be read.
     """
-    platform, variables = uv_platform(request.target)
-    options, indexes = index_options(request.indexes)
-    with tempfile.TemporaryDirectory(prefix="envforge-") as directory:
-        work = Path(directory)
-        lines = "".join(f"{name}=={version}\n" for name, version in sorted(request.pins.items()))
-        (work / "requirements.in").write_text(lines, encoding="utf-8")
-        argv = [
-            uv_executable(), "pip", "compile", "requirements.in", "--no-deps",
-            "--no-config", "--no-python-downloads", "--no-progress", "--color", "never",
-            "--cache-dir", str(cache.absolute()),
-            "--python-version", request.python_version,
-            "--python-platform", platform,
-            "--format", "pylock.toml", "--output-file", "pylock.toml",
-            "--no-header", "--no-annotate", "--no-build", "--prerelease", "allow",
-            *options,
-        ]  # fmt: skip
-        argv += ["--python", sys.executable] if sys.executable else []
-        argv += ["--offline"] if offline else []
-        env = {"UV_HTTP_RETRIES": "3", "TMPDIR": str(work), **variables, **indexes, **certificates()}
-        done = run(Command(argv=tuple(argv), cwd=work, env=env, network=not offline))
-        if done.returncode != 0:
-            raise _not_there(done.stderr, request, offline=offline)
-        return read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
+    for index in indexes:
+        found = [file for file in _listed(name, index, fetcher) if _is_version(file, name, version)]
+        if found:
+            return tuple(found)
+    return ()
 
 
-def _not_there(story: str, request: IndexRequest, *, offline: bool) -> Exception:
-    where = ", ".join(map(redacted, request.indexes)) or "PyPI"
-    flat = " ".join(story.split())
-    missing = re.search(r"(?:no version of|Because|only) ([A-Za-z0-9._-]+?)(?:==|<|>|\s)(\S*)", flat)
-    known = [name for name in request.pins if re.search(rf"\b{re.escape(name)}\b", flat)]
-    if re.search(
-        r"no version of|not found in the package registry|were found in the provided|unsatisfiable", flat
-    ):
-        names = _named(request.pins, known, missing)
-        return InputError(
-            f"{where} does not have {names}",
-            at="; ".join(f"{name}=={request.pins[name]}" for name in known[:3]) or where,
-            do="name the index that has it: --index-url URL",
-            story=redacted(story),
-        )
-    if offline:
-        return CouldNotError(
-            "an index must be asked, and --offline forbids it", at=where, do="import once without --offline"
-        )
-    return CouldNotError(
-        "the index cannot be read", at=where, do="check the network and https_proxy", story=redacted(story)
-    )
+def _listed(name: str, index: str, fetcher: Fetcher) -> Sequence[ForeignFile]:
+    project = canonical_name(name)
+    directory = local_path(index)
+    page = f"{index.rstrip('/')}/{project}/"
+    if directory is not None:
+        if not (directory / project).is_dir():
+            return [
+                ForeignFile(filename=path.name, url=path.absolute().as_uri())
+                for path in sorted(directory.glob("*"))
+                if canonical_name(path.name.split("-")[0]) == project
+            ]
+        page += "index.html"
+    try:
+        text = fetcher.read(page, limit=_LARGEST_PAGE).decode("utf-8", "replace")
+    except NotFoundError:
+        return []
+    return read_page(text, page)
 
 
-def _named(pins: Mapping[str, str], known: Sequence[str], missing: re.Match[str] | None) -> str:
-    if missing is not None and canonical_name(missing[1]) in pins:
-        name = canonical_name(missing[1])
-        return f"{name} {pins[name]}"
-    return " and ".join(f"{name} {pins[name]}" for name in known[:3]) or "one of the packages"
+def _is_version(file: ForeignFile, name: str, version: str) -> bool:
+    filename = file.filename or ""
+    try:
+        if filename.endswith(".whl"):
+            found = parse_wheel_filename(filename)[1]
+        else:
+            found = parse_sdist_filename(filename)[1]
+        return found == Version(version)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return False
+    except InvalidVersion:  # of the kind that PyPI took long ago: 2004d
+        return filename.lower().startswith((f"{name}-{version}.".lower(), f"{name}-{version}-".lower()))
