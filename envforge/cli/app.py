@@ -38,6 +38,7 @@ COMMANDS = {
     "list": "List the packages of a lockfile, mirror, bundle or prefix.",
     "export": "Write the lockfile as another tool's file: pylock.toml, pixi.lock, …",
     "import": "Make a lockfile of another tool's, or of an environment that is there.",
+    "share": "Write a folder for collaborators, whatever tool they have.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "demo": "Run the whole path here, on a small channel made on the spot.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -64,11 +65,6 @@ def command(
     source: Path,
     output: Path,
     spec: Path | None,
-    platforms: tuple[str, ...],
-    profiles: tuple[str, ...],
-    python: str | None,
-    channels: tuple[str, ...],
-    indexes: tuple[str, ...],
     environment: str | None,
     *,
     offline: bool,
@@ -77,6 +73,7 @@ def command(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **given: Any,
 ) -> int:
     """Make conda-lock.yml of another tool's lockfile, or of an environment that is there.
 
@@ -95,18 +92,7 @@ def command(
             raise InputError(
                 "there is a file already", at=str(path), do=f"name another one, or: rm {path}   # or --force"
             )
-    targets = intersected(parse_profile(text) for text in profiles)
-    options = ImportOptions(
-        platforms=tuple(check_platform(name, at="-p") for name in platforms)
-        or tuple(target.platform for target in targets),
-        targets=targets,
-        python=python,
-        channels=channels,
-        indexes=indexes,
-    )
-    ports = Ports(
-        fetcher=Fetcher(offline=offline), cache=cache_directory(), reporter=console, offline=offline
-    )
+    options = _options(**given)
     lock, digest = _read(source, environment)
     found = import_lock(
         lock,
@@ -114,13 +100,33 @@ def command(
         digest=digest,
         host=host_platform(),
         options=options,
-        ports=ports,
+        ports=Ports(
+            fetcher=Fetcher(offline=offline), cache=cache_directory(), reporter=console, offline=offline
+        ),
     )
     for note in found.notes:
         console.note(note)
     _write(found, output, spec, source, dry_run=dry_run)
     _print(console, found, output, spec, dry_run=dry_run)
     return 0
+
+
+def _options(
+    platforms: tuple[str, ...],
+    profiles: tuple[str, ...],
+    python: str | None,
+    channels: tuple[str, ...],
+    indexes: tuple[str, ...],
+) -> ImportOptions:
+    targets = intersected(parse_profile(text) for text in profiles)
+    return ImportOptions(
+        platforms=tuple(check_platform(name, at="-p") for name in platforms)
+        or tuple(target.platform for target in targets),
+        targets=targets,
+        python=python,
+        channels=channels,
+        indexes=indexes,
+    )
 
 
 def _read(source: Path, environment: str | None) -> tuple[ForeignLock, str]:

@@ -167,16 +167,17 @@ class Fetcher:
                     raise
                 time.sleep(_PAUSE * 2 ** (failures - 1))
 
-    def read(self, url: str, *, limit: int) -> bytes:
+    def read(self, url: str, *, limit: int, accept: str | None = None) -> bytes:
         """The content of a small file, at most ``limit`` bytes.
 
+        :param accept: the media types that are wanted, where a server has the file in several.
         :raises NotFoundError: if there is no such file.
         :raises CouldNotError: for every other failure, and for more than ``limit`` bytes.
         """
         for attempt in range(self._retries + 1):
             content = bytearray()
             try:
-                with self._opened(url, 0, decode=True) as body:
+                with self._opened(url, 0, decode=True, accept=accept) as body:
                     for chunk in body.chunks:
                         content += chunk
                         if len(content) > limit:
@@ -209,7 +210,7 @@ class Fetcher:
                 )
 
     @contextmanager
-    def _opened(self, url: str, start: int, *, decode: bool) -> Iterator[_Body]:
+    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[_Body]:
         """What ``url`` holds, from ``start`` on if the server can do that; else all of it.
 
         :param decode: undo the Content-Encoding, if there is one.
@@ -221,7 +222,7 @@ class Fetcher:
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
         try:
-            with closing(self._get(url, start)) as answer:
+            with closing(self._get(url, start, accept)) as answer:
                 _check_status(answer, url)
                 came = start if answer.status_code == 206 else 0
                 encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
@@ -230,7 +231,7 @@ class Fetcher:
         except requests.RequestException as error:
             raise _translated(error, url) from error
 
-    def _get(self, url: str, start: int) -> requests.Response:
+    def _get(self, url: str, start: int, accept: str | None) -> requests.Response:
         if start:
             asked = {"Range": f"bytes={start}-"}
             answer = self._session.get(url, stream=True, timeout=self.timeout, headers=asked)
@@ -239,7 +240,8 @@ class Fetcher:
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
             answer.close()
-        return self._session.get(url, stream=True, timeout=self.timeout)
+        headers = {} if accept is None else {"Accept": accept}
+        return self._session.get(url, stream=True, timeout=self.timeout, headers=headers)
 
 
 def _clear(destination: Path, *, keep: bool) -> None:

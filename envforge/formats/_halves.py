@@ -38,6 +38,7 @@ __all__ = [
     "pip_half",
     "python_of",
     "shared_rows",
+    "shown_name",
 ]
 
 CONDA = "conda packages"
@@ -54,6 +55,7 @@ ORIGIN = "where a file is to be fetched"
 NAMES = "packages whose name or version the format does not allow"
 NAME = "the environment's name"
 TARGETS = "what was assumed of the platform"
+_LONGEST_NAME = 200
 OWN = "what envforge notes for itself: settings, the digest of the specification, the runtime"
 
 
@@ -174,6 +176,12 @@ def group_losses(
     if mixed and not told_apart:
         found.append(Loss(what=GROUPS, packages=tuple(mixed)))
     return tuple(found)
+
+
+def shown_name(lockfile: Lockfile) -> str:
+    """The environment's name where a line has room for it: one that could break out of the line is left out."""
+    name = lockfile.name
+    return name if name and name.isprintable() and len(name) <= _LONGEST_NAME else "default"
 
 
 def python_of(rows: Iterable[LockedPackage]) -> str | None:

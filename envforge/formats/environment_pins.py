@@ -22,6 +22,7 @@ from envforge.formats._halves import (
     losses,
     own_losses,
     pip_half,
+    shown_name,
 )
 from envforge.formats._yaml import compose, plain, render
 from envforge.formats.requirements_txt import read as read_requirements
@@ -62,9 +63,13 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
     dependencies: list[object] = [_pin(row, channels[0]) for row in conda]
     if any(line for _, line in pins):
         dependencies.append({"pip": [line for _, line in pins if line]})
-    document = {"name": lockfile.name, "channels": [*channels, "nodefaults"], "dependencies": dependencies}
+    document = {
+        "name": shown_name(lockfile),
+        "channels": [*channels, "nodefaults"],
+        "dependencies": dependencies,
+    }
     head = [
-        f"# Every package of {lockfile.name} by version and build, locked by envforge for one platform.",
+        f"# Every package of {shown_name(lockfile)} by version and build, locked by envforge for one platform.",
         "#     conda env create --file FILE     # or micromamba env create",
         f"# platform: {platform}",
     ]

@@ -23,6 +23,7 @@ from envforge.formats._halves import (
     losses,
     own_losses,
     pip_half,
+    shown_name,
 )
 from envforge.model.foreign import ForeignConda, ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import Lockfile
@@ -49,7 +50,7 @@ def write(
     conda = conda_half(lockfile, platform, groups)
     pip = pip_half(lockfile, platform, groups)
     lines = [
-        f"# Conda packages of {lockfile.name}, locked by envforge for one platform.  Install them with:",
+        f"# Conda packages of {shown_name(lockfile)}, locked by envforge for one platform.  Install them with:",
         "#     conda create --prefix PREFIX --file FILE     # or micromamba, mamba",
         f"# platform: {platform}",
         MARK,
@@ -57,7 +58,8 @@ def write(
     unhashed = [row for row in conda if row.sha256 is None]
     for row in conda:
         plain = md5 or row.sha256 is None
-        lines.append(f"{row.url}#{row.md5}" if plain else f"{row.url}#sha256:{row.sha256}")
+        url = row.url.partition("#")[0]
+        lines.append(f"{url}#{row.md5}" if plain else f"{url}#sha256:{row.sha256}")
     lines += [f"# pip {row.name} @ {row.url}#sha256={row.sha256}" for row in pip.rows]
     whole = [Loss(what=what) for what in (HASH, NEEDS) if conda]
     return Written(

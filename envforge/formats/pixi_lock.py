@@ -34,7 +34,7 @@ _STEM = re.compile(r"(.+)-([^-]+)-([^-]+)")
 def write(lockfile: Lockfile, *, version: int = VERSIONS[0]) -> Written:
     """All platforms and groups.
 
-    :param version: of the format: 7, or 6 for a pixi before 0.63.
+    :param version: of the format: 7, or 6 for a pixi before 0.68.
     :raises InputError: for a version that is not written.
     """
     if version not in VERSIONS:

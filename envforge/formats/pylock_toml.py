@@ -22,7 +22,16 @@ from packaging.version import InvalidVersion, Version
 
 from envforge.errors import InputError
 from envforge.formats._fields import Fields, describe, redacted
-from envforge.formats._halves import CONDA, NAMES, group_losses, losses, own_losses, pip_half, python_of
+from envforge.formats._halves import (
+    CONDA,
+    NAMES,
+    group_losses,
+    losses,
+    own_losses,
+    pip_half,
+    python_of,
+    shown_name,
+)
 from envforge.formats._toml import parse, render
 from envforge.model.foreign import Choice, Edge, ForeignFile, ForeignLock, ForeignPypi, Written
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
@@ -72,7 +81,7 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
 
 def _whole(lockfile: Lockfile, platform: str, python: str | None) -> dict[str, str]:
     values = {
-        "name": lockfile.custom.get("envforge.name"),
+        "name": shown_name(lockfile) if "envforge.name" in lockfile.custom else None,
         "platform": platform,
         "python": python,
         "target": lockfile.custom.get(f"envforge.target.{platform}"),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from envforge.formats._pip_lines import PYPI
 from envforge.formats.environment_pins import channel_name
 from envforge.model.foreign import ForeignConda, ForeignLock
+from envforge.model.graph import roots
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import PLATFORMS
 from envforge.model.spec import EnvironmentSpec, Line
 
-__all__ = ["channels_of", "roots", "specification"]
+__all__ = ["channels_of", "specification"]
 
 
 def specification(lock: ForeignLock, lockfile: Lockfile, source: str) -> EnvironmentSpec:
@@ -64,35 +65,3 @@ def _python(lock: ForeignLock, conda: Sequence[LockedPackage]) -> str:
     if lock.python is not None:
         return "python=" + ".".join(lock.python.split(".")[:2])
     return f"python {lock.requires_python}" if lock.requires_python else "python"
-
-
-def roots(rows: Iterable[LockedPackage]) -> list[LockedPackage]:
-    """Rows that no other one needs, by name, and of each circle that nothing else needs the first one.
-
-    A row of several platforms counts once.
-    """
-    by_name: dict[str, LockedPackage] = {}
-    needs: dict[str, set[str]] = {}
-    for row in rows:
-        name = canonical_name(row.name)
-        by_name.setdefault(name, row)
-        needs.setdefault(name, set()).update(map(canonical_name, row.dependencies))
-    needed = {other for name, others in needs.items() for other in others if other != name}
-    found = [name for name in sorted(by_name) if name not in needed]
-    reached = _reachable(found, needs)
-    for name in sorted(by_name):
-        if name not in reached:
-            found.append(name)
-            reached |= _reachable([name], needs)
-    return [by_name[name] for name in sorted(found)]
-
-
-def _reachable(names: Iterable[str], needs: dict[str, set[str]]) -> set[str]:
-    seen: set[str] = set()
-    todo = list(names)
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo += needs.get(name, ())
-    return seen

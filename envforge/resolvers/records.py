@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["channel_records", "indexed_files"]
 
+_ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.2, */*;q=0.1"
+"""JSON is read ten times as fast."""
 _LARGEST_PAGE = 64 << 20
 """Bytes of one project's page; the largest on PyPI have some 20 million."""
 
@@ -102,7 +104,7 @@ def _listed(name: str, index: str, fetcher: Fetcher) -> Sequence[ForeignFile]:
             ]
         page += "index.html"
     try:
-        text = fetcher.read(page, limit=_LARGEST_PAGE).decode("utf-8", "replace")
+        text = fetcher.read(page, limit=_LARGEST_PAGE, accept=_ACCEPT).decode("utf-8", "replace")
     except NotFoundError:
         return []
     return read_page(text, page)
