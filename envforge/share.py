@@ -119,8 +119,8 @@ def _pixi(folder: _Folder) -> None:
         Tool(
             title="pixi, 0.68 or newer",
             block="pixi install --frozen",
-            note="Conda and PyPI packages alike, into `.pixi/envs`; each group is an environment. `pixi.toml` "
-            "asks for the packages that no other one needs, at their locked versions.",
+            note="Conda and PyPI packages alike, into `.pixi/envs`; each group is an environment. "
+            "`pixi.toml` asks for the packages that no other one needs, at their locked versions.",
         )
     )
 

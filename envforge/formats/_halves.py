@@ -179,7 +179,7 @@ def group_losses(
 
 
 def shown_name(lockfile: Lockfile) -> str:
-    """The environment's name where a line has room for it: one that could break out of the line is left out."""
+    """The environment's name for a line of a file; one that could break out of the line is left out."""
     name = lockfile.name
     return name if name and name.isprintable() and len(name) <= _LONGEST_NAME else "default"
 

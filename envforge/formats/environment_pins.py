@@ -69,7 +69,7 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         "dependencies": dependencies,
     }
     head = [
-        f"# Every package of {shown_name(lockfile)} by version and build, locked by envforge for one platform.",
+        f"# Every package of {shown_name(lockfile)} by version and build, locked for one platform.",
         "#     conda env create --file FILE     # or micromamba env create",
         f"# platform: {platform}",
     ]

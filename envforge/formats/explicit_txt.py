@@ -50,7 +50,7 @@ def write(
     conda = conda_half(lockfile, platform, groups)
     pip = pip_half(lockfile, platform, groups)
     lines = [
-        f"# Conda packages of {shown_name(lockfile)}, locked by envforge for one platform.  Install them with:",
+        f"# Conda packages of {shown_name(lockfile)}, locked for one platform.  Install them with:",
         "#     conda create --prefix PREFIX --file FILE     # or micromamba, mamba",
         f"# platform: {platform}",
         MARK,

@@ -62,7 +62,7 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
     lost = [row for row, line in lines if line is None]
     python = python_of(conda)
     head = [
-        f"# PyPI packages of {shown_name(lockfile)}, locked by envforge for one platform.  Install them with:",
+        f"# PyPI packages of {shown_name(lockfile)}, locked for one platform.  Install them with:",
         "#     pip install --no-deps --require-hashes -r FILE",
         f"# platform: {platform}",
         *([f"# python: {python}"] if python else []),
