@@ -54,6 +54,8 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
     :raises InputError: for a platform or a group that is not locked.
     """
     conda = sorted(conda_half(lockfile, platform, groups), key=lambda row: row.name)
+    unpinned = [row for row in conda if not _PIN.fullmatch(_pin(row, channel_name(row.channel)))]
+    conda = [row for row in conda if row not in unpinned]
     pip = pip_half(lockfile, platform, groups)
     urls = [channel.url.rstrip("/") for channel in lockfile.channels]
     channels = [channel_name(url if "://" in url else f"{_ANACONDA}{url}") for url in urls]
@@ -78,7 +80,7 @@ def write(lockfile: Lockfile, platform: str, groups: Sequence[str] = ("main",)) 
         filename=f"environment.{platform}.yml",
         text="\n".join(head) + "\n" + render(document),
         platform=platform,
-        losses=losses((NAMES, [row for row, line in pins if line is None]))
+        losses=losses((NAMES, [*unpinned, *(row for row, line in pins if line is None)]))
         + pip.losses
         + whole
         + group_losses(lockfile, platform, groups, told_apart=False)

@@ -60,7 +60,7 @@ def _write(lockfile: Lockfile, version: int) -> Written:
     }
     document: dict[str, Any] = {"version": version}
     if version > 6:
-        document["platforms"] = [_platform(lockfile, platform) for platform in sorted(lockfile.platforms)]
+        document["platforms"] = [_platform(lockfile, platform) for platform in _platforms(lockfile)]
     document["environments"] = {name: environments[name] for name in sorted(environments)}
     provided = _provided(lockfile)
     by_url: dict[tuple[str, str], list[LockedPackage]] = {}
@@ -92,6 +92,10 @@ def _fits(row: LockedPackage) -> bool:
     return re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", canonical_name(row.name)) is not None
 
 
+def _platforms(lockfile: Lockfile) -> list[str]:
+    return sorted({*lockfile.platforms, *(row.platform for row in lockfile.packages)})
+
+
 def _platform(lockfile: Lockfile, platform: str) -> dict[str, Any]:
     target = lockfile.target(platform)
     words = [] if target is None else _virtual_packages(target)
@@ -116,7 +120,7 @@ def _virtual_packages(target: Target) -> list[str]:
 def _environment(lockfile: Lockfile, rows: Sequence[LockedPackage], group: str) -> dict[str, Any]:
     packages: dict[str, list[dict[str, str]]] = {}
     pypi = False
-    for platform in sorted(lockfile.platforms):
+    for platform in _platforms(lockfile):
         chosen: dict[tuple[str, str], LockedPackage] = {}
         for category in dict.fromkeys((group, "main")):
             for row in rows:

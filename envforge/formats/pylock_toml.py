@@ -100,7 +100,7 @@ def _package(row: LockedPackage, names: set[str]) -> dict[str, Any]:
         package["dependencies"] = [{"name": other} for other in needs]
     package |= _file(row, name, version)
     own: dict[str, Any] = {}
-    if version is None:
+    if str(version) != row.version:
         own["version"] = row.version
     if row.name != name:
         own["name"] = row.name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from envforge.edges.fetch import Fetcher
@@ -28,11 +28,18 @@ from envforge.importing import ImportOptions, import_lock, read_lock
 from envforge.importing.completing import Ports
 from envforge.model.foreign import ForeignLock, Written
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name
+from envforge.model.platforms import default_target
 from envforge.reporting import Reporter
 from tests.foreign.support import PLAIN
 from tests.formats.support import FORGE, hexes, lockfiles
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+quick = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    phases=set(Phase) - {Phase.explain},
+)
 FILES = "https://files.pythonhosted.org/packages/ab/cd"
 PLATFORM = "linux-64"
 
@@ -64,12 +71,12 @@ def kinds(written: Written) -> set[str]:
     return {loss.what for loss in written.losses}
 
 
-# -- what a solver writes: sensible names, wheels with tags, conda packages whose URL says their name ----------
+# -- what a solver writes: sensible names, wheels with tags, conda packages whose URL says their name
 
 
 names = st.from_regex(r"[a-z][a-z0-9]{0,6}(-[a-z0-9]{1,4})?", fullmatch=True)
 versions = st.from_regex(r"[1-9][0-9]?\.[0-9]{1,2}(\.[0-9]{1,2})?", fullmatch=True)
-specifiers = st.sampled_from(("*", ">=1.0", ">=1.2,<3", "==2.0"))
+specifiers = st.sampled_from(("*", ">=1.0", "<3,>=1.2", "==2.0"))
 
 
 @st.composite
@@ -78,7 +85,8 @@ def sensible_rows(draw: st.DrawFn, platform: str, group: str) -> list[LockedPack
     for name in draw(st.lists(names, max_size=4, unique_by=canonical_name)):
         version, manager = draw(versions), draw(st.sampled_from(("conda", "pip")))
         needs = draw(st.dictionaries(names, specifiers, max_size=2))
-        conda = f"{FORGE}/{draw(st.sampled_from((platform, 'noarch')))}/{name}-{version}-h{draw(versions)[0]}_0.conda"
+        subdir = draw(st.sampled_from((platform, "noarch")))
+        conda = f"{FORGE}/{subdir}/{name}-{version}-h{draw(versions)[0]}_0.conda"
         host = draw(st.sampled_from((FILES, "https://example.org/files")))
         wheel = f"{host}/{name.replace('-', '_')}-{version}-py3-none-any.whl"
         sdist = f"{host}/{name.replace('-', '_')}-{version}.tar.gz"
@@ -122,7 +130,7 @@ def sensible(draw: st.DrawFn) -> Lockfile:
             "envforge.format": "1",
             "envforge.name": "demo",
             **{
-                f"envforge.target.{p}": "__archspec=1=x86_64"
+                f"envforge.target.{p}": str(default_target(p))
                 for p in draw(st.sets(st.sampled_from(platforms)))
             },
         },
@@ -275,8 +283,9 @@ def test_any_lockfile_is_written_and_what_is_written_is_read(lockfile: Lockfile)
     for name in FORMATS:
         try:
             files = export(lockfile, name, ExportOptions(groups=groups))
-        except InputError as error:
-            assert "locked differently in the groups" in error.what
+        except InputError as error:  # which is an answer, too: one file cannot hold both
+            if "locked differently in the groups" not in error.what:
+                raise
             continue
         for written in files:
             _check(lockfile, written, groups, name)
@@ -289,7 +298,8 @@ def _check(lockfile: Lockfile, written: Written, groups: tuple[str, ...], name: 
         if row.category in groups and written.platform in (None, row.platform)
     ]
     lock = read_lock(written.text, source="x") if rows else ForeignLock(kind="none")
-    found = {canonical_name(one.name) for one in (*lock.conda, *lock.pypi)}
+    found = {canonical_name(one.name) for one in lock.conda}
+    found |= {canonical_name(one.name) for one in lock.pypi}
     missing = {canonical_name(row.name) for row in rows} - found
     named = {canonical_name(each) for each in lost_names(written)}
     assert missing <= named, f"{name} loses {missing - named} without a word"
