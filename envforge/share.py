@@ -141,7 +141,8 @@ def _pypi(folder: _Folder) -> None:
     folder.tools.append(
         Tool(
             title="pip, 26.1 or newer",
-            block=f"{python} -m venv env\nenv/bin/python -m pip install -r pylock.{folder.first}.toml",
+            block=f"{python} -m venv env\n"
+            f"env/bin/python -m pip install --no-deps -r pylock.{folder.first}.toml",
             note=f"PyPI packages, by URL and sha256.{without}",
         )
     )

@@ -211,7 +211,7 @@ class _Reading:
                 if key[0] == "pypi":
                     pypi.append(_pypi(entry, key[1], platform, kept, f"{self.source}: {at}"))
                 elif _REMOTE.match(key[1]):
-                    conda.append(_conda(entry, key[1], platform, kept, at))
+                    conda.append(_conda(entry, key[1], platform, kept, f"{self.source}: {at}"))
                 else:
                     self.notes.append(f"not imported, for it comes from no channel: {redacted(key[1])}")
         missing = [key[1] for key in members if key not in seen and key[0] in ("conda", "pypi")]
@@ -244,7 +244,7 @@ class _Reading:
             entry["depends"] = entry["requires_dist"] = value.get("dependencies") or []
             platform, url = row.text("platform"), row.text("url")
             if value.get("manager") == "conda":
-                conda.append(_conda(_open(entry, at), url, platform, ("main",), at))
+                conda.append(_conda(_open(entry, at), url, platform, ("main",), f"{self.source}: {at}"))
             else:
                 pypi.append(_pypi(_open(entry, at), url, platform, ("main",), f"{self.source}: {at}"))
         return ForeignLock(

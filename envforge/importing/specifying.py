@@ -12,6 +12,7 @@ from envforge.model.graph import roots
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import PLATFORMS
 from envforge.model.spec import EnvironmentSpec, Line
+from envforge.model.urls import without_secrets
 
 __all__ = ["channels_of", "specification"]
 
@@ -30,6 +31,7 @@ def specification(lock: ForeignLock, lockfile: Lockfile, source: str) -> Environ
     if pip and not any(re.match(r"python\b", text) for text in asked):
         asked.insert(0, _python(lock, conda))
     channels = [channel_name(channel.url) for channel in lockfile.channels] or ["conda-forge"]
+    indexes = tuple(without_secrets(url, tokens=False) for url in lock.indexes)
     lines = list(lock.asked_pip) or [canonical_name(row.name) for row in roots(pip)]
     return EnvironmentSpec(
         name=lockfile.custom.get("envforge.name"),
@@ -37,7 +39,7 @@ def specification(lock: ForeignLock, lockfile: Lockfile, source: str) -> Environ
         platforms=tuple(platform for platform in lockfile.platforms if platform in PLATFORMS),
         conda=tuple(Line(text=text, at=source) for text in dict.fromkeys(asked)),
         pip=tuple(Line(text=text, at=source) for text in dict.fromkeys(lines)),
-        indexes=() if lock.indexes in ((), (PYPI,)) else lock.indexes,
+        indexes=() if indexes in ((), (PYPI,)) else indexes,
         sources=(source,),
     )
 
