@@ -28,7 +28,9 @@ Results go to stdout, messages and progress to stderr.  How a command ends is in
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Every command with the words that call it, those inside a group included."""
     for name in COMMANDS:
-        yield from _below(f"envforge {name}", importlib.import_module(f"envforge.cli.{name}").command)
+        yield from _below(
+            f"envforge {name}", importlib.import_module(f"envforge.cli.{name.replace('-', '_')}").command
+        )
 
 
 def _below(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:

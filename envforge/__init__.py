@@ -1,10 +1,192 @@
 """envforge carries a software environment from a laptop with internet to a cluster without it.
 
-The command line (``envforge --help``) is the way in; the stages behind it are one module each.
+``import envforge`` gives the nouns, and one function a verb: what the command line itself calls.  Each is
+imported when it is first used.  What is not in ``__all__`` may change with any release.
 """
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envforge.bundle import BundleOptions, bundle
+    from envforge.diff import diff
+    from envforge.edges.fetch import Fetcher
+    from envforge.edges.store import Store
+    from envforge.errors import (
+        AnswerNo,
+        BusyError,
+        CouldNotError,
+        EnvforgeError,
+        InputError,
+        UnsatisfiableError,
+    )
+    from envforge.formats.conda_lock import read as read_lockfile
+    from envforge.formats.conda_lock import write as write_lockfile
+    from envforge.formats.environment_yml import read as read_specification
+    from envforge.layout.plan import LockfileInput
+    from envforge.list import holding, survey
+    from envforge.lock.check import first_unmet as check
+    from envforge.lock.options import LockOptions, targets_for
+    from envforge.lock.run import lock
+    from envforge.mirror import MirrorOptions, mirror
+    from envforge.model.difference import Change, LockDifference
+    from envforge.model.graph import Graph, graph_of
+    from envforge.model.holding import Holding
+    from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile
+    from envforge.model.manifest import Manifest
+    from envforge.model.platforms import Target, VirtualPackage
+    from envforge.model.receipt import Difference, FileRecord, Receipt
+    from envforge.model.spec import EnvironmentSpec, Line
+    from envforge.node.bundles import BundleSource
+    from envforge.node.history import history, rollback, uninstall
+    from envforge.node.install import InstallOptions, install
+    from envforge.node.prefix import Prefix
+    from envforge.node.sources import MirrorSource
+    from envforge.node.verify import verify_prefix as verify
+    from envforge.reporting import Recorder, Reporter
+    from envforge.sbom import make_sbom as sbom
+    from envforge.tree import Branch, tree
+    from envforge.why import Presence, why
+
+__all__ = [
+    "AnswerNo",
+    "Branch",
+    "BundleOptions",
+    "BundleSource",
+    "BusyError",
+    "Change",
+    "CouldNotError",
+    "Difference",
+    "EnvforgeError",
+    "EnvironmentSpec",
+    "Fetcher",
+    "FileRecord",
+    "Graph",
+    "Holding",
+    "InputError",
+    "InstallOptions",
+    "Line",
+    "LockDifference",
+    "LockOptions",
+    "LockedChannel",
+    "LockedPackage",
+    "Lockfile",
+    "LockfileInput",
+    "Manifest",
+    "MirrorOptions",
+    "MirrorSource",
+    "Prefix",
+    "Presence",
+    "Receipt",
+    "Recorder",
+    "Reporter",
+    "Store",
+    "Target",
+    "UnsatisfiableError",
+    "VirtualPackage",
+    "__version__",
+    "bundle",
+    "check",
+    "diff",
+    "graph_of",
+    "history",
+    "holding",
+    "install",
+    "lock",
+    "mirror",
+    "read_lockfile",
+    "read_specification",
+    "rollback",
+    "sbom",
+    "survey",
+    "targets_for",
+    "tree",
+    "uninstall",
+    "verify",
+    "why",
+    "write_lockfile",
+]
 
 __version__ = "0.1.0"
+
+_NOUNS = {
+    "edges.fetch": "Fetcher",
+    "edges.store": "Store",
+    "errors": "AnswerNo BusyError CouldNotError EnvforgeError InputError UnsatisfiableError",
+    "bundle": "BundleOptions",
+    "layout.plan": "LockfileInput",
+    "lock.options": "LockOptions",
+    "mirror": "MirrorOptions",
+    "model.difference": "Change LockDifference",
+    "model.graph": "Graph",
+    "model.holding": "Holding",
+    "model.lockfile": "LockedChannel LockedPackage Lockfile",
+    "model.manifest": "Manifest",
+    "model.platforms": "Target VirtualPackage",
+    "model.receipt": "Difference FileRecord Receipt",
+    "model.spec": "EnvironmentSpec Line",
+    "node.bundles": "BundleSource",
+    "node.install": "InstallOptions",
+    "node.prefix": "Prefix",
+    "node.sources": "MirrorSource",
+    "reporting": "Recorder Reporter",
+    "tree": "Branch",
+    "why": "Presence",
+}
+_VERBS = {
+    "bundle": "bundle.bundle",
+    "check": "lock.check.first_unmet",
+    "diff": "diff.diff",
+    "graph_of": "model.graph.graph_of",
+    "history": "node.history.history",
+    "holding": "list.holding",
+    "install": "node.install.install",
+    "lock": "lock.run.lock",
+    "mirror": "mirror.mirror",
+    "read_lockfile": "formats.conda_lock.read",
+    "read_specification": "formats.environment_yml.read",
+    "rollback": "node.history.rollback",
+    "sbom": "sbom.make_sbom",
+    "survey": "list.survey",
+    "targets_for": "lock.options.targets_for",
+    "tree": "tree.tree",
+    "uninstall": "node.history.uninstall",
+    "verify": "node.verify.verify_prefix",
+    "why": "why.why",
+    "write_lockfile": "formats.conda_lock.write",
+}
+_PLACES = {name: f"{module}.{name}" for module, names in _NOUNS.items() for name in names.split()} | _VERBS
+
+
+if not TYPE_CHECKING:  # a type checker is to know the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError(f"module 'envforge' has no attribute {name!r}")
+        module, _, attribute = f"envforge.{_PLACES[name]}".rpartition(".")
+        value = getattr(importlib.import_module(module), attribute)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Package(ModuleType):
+    """A package in which a verb is the function, and not the module of the same name.
+
+    Python sets ``envforge.lock`` to the module once that is imported.  ``from envforge.lock.run import lock``
+    finds modules elsewhere, and works as ever.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _VERBS or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -180,6 +180,7 @@ def _put(path: Path, ending: str, text: str) -> Path:
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.chmod(0o644)  # as the file beside it: whoever may read that is to check it
         beside.replace(target)
     except OSError as error:
         raise CouldNotError(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
-from envforge.demo.channel import ChannelBuilder, DemoChannel, build_demo_channel
+from envforge.demo.channel import ChannelBuilder, DemoChannel, demo_packages
 from envforge.demo.index import DemoIndex, build_demo_index
-from envforge.demo.interpreter import host_platform
+from envforge.demo.interpreter import host_platform, python_package
+from envforge.demo.packages import Package
 from envforge.edges.machine import glibc_version
 
 # A machine that is busy with other things makes examples slowly; that is no fault of the strategy.
@@ -107,10 +109,28 @@ def platform() -> str:
     return host_platform()
 
 
+_NEEDLESS = re.compile(
+    r"include/|lib/python[^/]+/(?:encodings/(?!__init__|aliases|ascii|latin_1|utf_8\.|idna|cp437)"
+    r"|(?:__phello__|curses|dbm|pydoc_data|sqlite3|unittest|venv|wsgiref)/)"
+)
+
+
+def smaller(python: Package) -> Package:
+    """The interpreter without what neither a test nor pip needs: every installation compiles all of it."""
+    kept = {path: item for path, item in python.files.items() if not _NEEDLESS.match(path)}
+    return replace(python, files=kept)
+
+
 @pytest.fixture(scope="session")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> DemoChannel:
-    """The demonstration's channel; do not write into it."""
-    return build_demo_channel(tmp_path_factory.mktemp("channel") / "greetings")
+    """The demonstration's channel, with a smaller Python; do not write into it."""
+    directory = tmp_path_factory.mktemp("channel") / "greetings"
+    builder = ChannelBuilder(directory)
+    python = smaller(python_package(tmp_path_factory.mktemp("python")))
+    for package in (*demo_packages(python.subdir), python):
+        builder.add(package)
+    builder.write_index()
+    return DemoChannel(path=directory, url=builder.url, platform=python.subdir, python_version=python.version)
 
 
 @pytest.fixture(scope="session")
@@ -170,6 +190,33 @@ def journey(
     shell("lock", "environment.yml", *GLIBC)
     shell("mirror", "conda-lock.yml", "mirror")
     return journey
+
+
+Warmed = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session")
+def warm_store(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which all of the journey is unpacked and compiled; do not write into it, nor link to it."""
+    root = tmp_path_factory.mktemp("warm")
+    Shell(root, root)("install", journey.mirror, "--prefix", root / "p")
+    return root / "p.generations" / "store"
+
+
+@pytest.fixture
+def warmed(warm_store: Path) -> Warmed:
+    """``warmed(PREFIX)`` puts a copy of that store where an installation at ``PREFIX`` has its own.
+
+    For tests to which it does not matter how an environment was made: linking takes a tenth of the time.
+    """
+
+    def copy(prefix: Path) -> Path:
+        place = prefix.with_name(f"{prefix.name}.generations")
+        place.mkdir(parents=True)
+        subprocess.run(["cp", "-a", str(warm_store), str(place / "store")], check=True)
+        return prefix
+
+    return copy
 
 
 @pytest.fixture

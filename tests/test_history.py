@@ -15,7 +15,7 @@ from envforge.demo.packages import PLACEHOLDER
 from envforge.edges.scratch import owner_mark
 from envforge.errors import BusyError
 from envforge.node.prefix import Prefix
-from tests.conftest import Journey, Shell
+from tests.conftest import Journey, Shell, Warmed
 from tests.node.world import Call, conda, library, mirror, run_all, snapshot
 
 
@@ -75,9 +75,9 @@ def test_keep_says_how_many(envforge: Shell, tmp_path: Path, keep: int, left: in
 
 
 def test_a_generation_in_which_a_process_runs_is_kept(
-    envforge: Shell, journey: Journey, tmp_path: Path
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
 ) -> None:
-    prefix = tmp_path / "p"
+    prefix = warmed(tmp_path / "p")
     envforge("install", journey.mirror, "--prefix", prefix)
     old = prefix.resolve()
     program = (
@@ -166,8 +166,10 @@ def test_uninstall_removes_nothing_that_is_not_ours(envforge: Shell, tmp_path: P
     assert (tmp_path / "real").is_dir()
 
 
-def test_id_is_one_line_that_says_which(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
-    prefix = tmp_path / "p"
+def test_id_is_one_line_that_says_which(
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
+) -> None:
+    prefix = warmed(tmp_path / "p")
     lock = envforge("install", journey.mirror, "--prefix", prefix, "--json").json["lock"]
     receipt = hashlib.sha256((prefix / ".envforge/receipt.json").read_bytes()).hexdigest()
     (line,) = envforge("id", prefix).out.splitlines()

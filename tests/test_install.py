@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Journey, Shell
+from tests.conftest import Journey, Shell, Warmed
 
 ROOT = os.geteuid() == 0
 OFFLINE = ("unshare", "--map-root-user", "--net")
@@ -65,14 +65,14 @@ def test_no_network_is_needed(envforge: Shell, journey: Journey, tmp_path: Path)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
 @pytest.mark.parametrize("words", [("install",), ("verify",), ("verify", "--against")])
 def test_no_socket_is_opened(
-    envforge: Shell, journey: Journey, tmp_path: Path, words: tuple[str, ...]
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed, words: tuple[str, ...]
 ) -> None:
     prefix, trace = tmp_path / "p", tmp_path / "trace"
     traced = ("strace", "-f", "-e", "trace=socket", "-o", str(trace))
     if words == ("install",):
         envforge("install", journey.mirror, "--prefix", prefix, before=traced)
     else:
-        envforge("install", journey.mirror, "--prefix", prefix)
+        envforge("install", journey.mirror, "--prefix", warmed(prefix))
         more = ("--against", journey.mirror) if "--against" in words else ()
         envforge("verify", prefix, *more, before=traced)
     families = trace.read_text()
@@ -126,8 +126,10 @@ def test_bytecode_is_there_for_every_source_and_never_written_again(
     assert flags == {1}
 
 
-def test_nothing_to_do_says_so_and_changes_nothing(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
-    prefix = tmp_path / "p"
+def test_nothing_to_do_says_so_and_changes_nothing(
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
+) -> None:
+    prefix = warmed(tmp_path / "p")
     envforge("install", journey.mirror, "--prefix", prefix)
     before = sorted((tmp_path / "p.generations").iterdir())
     again = envforge("install", journey.mirror, "--prefix", prefix, "--json")
@@ -136,10 +138,10 @@ def test_nothing_to_do_says_so_and_changes_nothing(envforge: Shell, journey: Jou
 
 
 def test_scripts_work_from_a_path_with_blanks_and_from_a_long_one(
-    envforge: Shell, journey: Journey, tmp_path: Path
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
 ) -> None:
     for parent in (tmp_path / "a b", tmp_path / ("x" * 60) / ("y" * 60)):
-        prefix = parent / "p"
+        prefix = warmed(parent / "p")
         envforge("install", journey.mirror, "--prefix", prefix)
         for script in ("greet", "greet-client"):
             done = subprocess.run([prefix / "bin" / script], capture_output=True, text=True, check=True)
@@ -282,7 +284,9 @@ def test_a_platform_that_is_not_locked_is_refused(envforge: Shell, journey: Jour
     assert not (tmp_path / "p.generations").exists()
 
 
-def test_the_expected_lock_is_checked(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
+def test_the_expected_lock_is_checked(
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
+) -> None:
     import hashlib
 
     digest = hashlib.sha256(journey.lockfile.read_bytes()).hexdigest()
@@ -296,7 +300,9 @@ def test_the_expected_lock_is_checked(envforge: Shell, journey: Journey, tmp_pat
         status=None,
     )
     wrong.assert_error(2, digest)
-    envforge("install", journey.mirror, "--prefix", tmp_path / "p", "--expect-lock", f"sha256:{digest}")
+    envforge(
+        "install", journey.mirror, "--prefix", warmed(tmp_path / "p"), "--expect-lock", f"sha256:{digest}"
+    )
 
 
 def test_killed_at_any_time_there_is_no_third_state(
@@ -364,11 +370,11 @@ def test_the_lock_for_nodes_must_say_what_the_expected_lockfile_says(
 
 
 def test_the_digest_that_lock_prints_is_expected_too(
-    envforge: Shell, journey: Journey, tmp_path: Path
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
 ) -> None:
     check = ("lock", "--check", "--json")
     digest = envforge(*check, cwd=journey.directory).json["digest"]
-    envforge("install", journey.mirror, "--prefix", tmp_path / "p", "--expect-lock", digest)
+    envforge("install", journey.mirror, "--prefix", warmed(tmp_path / "p"), "--expect-lock", digest)
 
 
 def test_a_dry_run_writes_nothing(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
@@ -390,12 +396,12 @@ def test_a_relative_store_gives_the_same(envforge: Shell, journey: Journey, tmp_
 
 
 def test_a_lockfile_of_ones_own_is_installed_from_a_mirror(
-    envforge: Shell, journey: Journey, tmp_path: Path
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
 ) -> None:
     mine = tmp_path / "mine-lock.yml"
     lines = journey.lockfile.read_text()
     mine.write_text(lines.replace("envforge.name: greet", "envforge.name: mine"))
-    done = envforge("install", journey.mirror, "--lock", mine, "--prefix", tmp_path / "p")
+    done = envforge("install", journey.mirror, "--lock", mine, "--prefix", warmed(tmp_path / "p"))
     assert "installed 6 packages" in done.out
     envforge("verify", tmp_path / "p", "--against", journey.mirror, "--lock", mine)
     envforge(

@@ -10,12 +10,14 @@ import pytest
 
 from envforge.demo.channel import DemoChannel
 from envforge.demo.index import Wheel
-from tests.conftest import Journey, Shell
+from tests.conftest import Journey, Shell, Warmed
 from tests.node.world import Call, conda, library, mirror, pip, run_all, snapshot
 
 
-def test_a_damaged_environment_is_made_anew(envforge: Shell, journey: Journey, tmp_path: Path) -> None:
-    prefix = tmp_path / "p"
+def test_a_damaged_environment_is_made_anew(
+    envforge: Shell, journey: Journey, tmp_path: Path, warmed: Warmed
+) -> None:
+    prefix = warmed(tmp_path / "p")
     envforge("install", journey.mirror, "--prefix", prefix)
     old = prefix.resolve()
     (source,) = (path for path in old.rglob("greet/__init__.py"))

@@ -24,7 +24,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-WANTED = ("click", "py-rattler", "securesystemslib")
+WANTED = ("click", "py-rattler", "securesystemslib", "tomli")
 PLATFORMS = {"linux-64": "manylinux_2_17_x86_64", "linux-aarch64": "manylinux_2_28_aarch64"}
 
 

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from io import RawIOBase
 from pathlib import Path
 
-from envforge.edges.tarball import end_of_tar, member_header, padding
+from envforge.edges.tarball import member_header
+from envforge.edges.ustar import END, padding
 from envforge.errors import CouldNotError
 from envforge.formats import bundle_header
 from envforge.model.bundle import HEADER_SIZE, Header
@@ -56,7 +57,7 @@ def write_bundle(
                 advance(len(chunk))
             _check(name, size, sha256, content, digest)
             whole.write(padding(size))
-        whole.write(end_of_tar())
+        whole.write(END)
         return whole.digest.finish(), whole.digest.size
 
 

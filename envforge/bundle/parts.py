@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,9 @@ from envforge.model.bundle import BundleContents
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import MirrorFile
 from envforge.node.bundles import BILL, BUNDLE_JSON, LICENSES
+from envforge.node.needs import Amount, first_needs
 
 __all__ = ["CarriedRuntime", "Part", "Parts", "collect"]
-
-_RECEIPT_LINE = 300
-"""Bytes of the receipt for each file."""
 
 Locate = Callable[[LockedPackage], Path]
 
@@ -117,10 +115,10 @@ def _said(part: Part, locate: Locate, about: BundleContents, *, jobs: int) -> di
 
 
 def _about(part: Part, locate: Locate, runtime: CarriedRuntime | None, *, jobs: int) -> BundleContents:
-    size, files = _needs(part.carried, locate, jobs=jobs)
+    needs = _needs(part.carried, locate, jobs=jobs)
     if runtime is not None:
         times = 1 if runtime.there else 2  # to install with, and to keep
-        size, files = size + times * 1024 * runtime.kib, files + times * runtime.files
+        needs += Amount(bytes=times * 1024 * runtime.kib, files=times * runtime.files)
     return BundleContents(
         name=part.name,
         lock=part.given.lockfile.digest(),
@@ -128,18 +126,12 @@ def _about(part: Part, locate: Locate, runtime: CarriedRuntime | None, *, jobs: 
         groups=part.groups,
         runtime=None if runtime is None else runtime.sha256,
         since=part.since,
-        bytes=size,
-        files=files,
+        bytes=needs.bytes,
+        files=needs.files,
     )
 
 
-def _needs(rows: Collection[LockedPackage], locate: Locate, *, jobs: int) -> tuple[int, int]:
-    """About how many bytes and files installing writes: artifacts, what is in them, bytecode, the receipt."""
+def _needs(rows: Sequence[LockedPackage], locate: Locate, *, jobs: int) -> Amount:
+    """About what installing the rows that are carried writes."""
     found = in_parallel([partial(artifact_contents, locate(row), row.filename) for row in rows], jobs)
-    size = files = 0
-    for row, content in zip(rows, found, strict=True):
-        size, files = size + locate(row).stat().st_size, files + 1
-        if content is not None:
-            size += content.bytes + content.patched + content.sources + content.files * _RECEIPT_LINE
-            files += content.files + content.patched_files + content.source_files
-    return size, files + files // 8
+    return first_needs(zip((locate(row).stat().st_size for row in rows), found, strict=True))

@@ -10,7 +10,7 @@ from pathlib import Path
 import envforge
 from envforge.bundle.file import Member, places, write_bundle
 from envforge.bundle.parts import CarriedRuntime, Locate, Part, Parts, collect
-from envforge.edges.scratch import disk_error, owner_mark
+from envforge.edges.scratch import disk_error, owner_mark, sweep_beside
 from envforge.layout.plan import LockfileInput, check_no_secrets, lock_name
 from envforge.model.bundle import Header
 from envforge.node.activate import label
@@ -77,6 +77,7 @@ def bundle(
     path = out(f"{part.name}-{part.platform}-{manifest[:8]}.sh")
     carried = None if runtime is None or runtime.there else runtime
     members = _members(parts, carried, manifest, locate)
+    sweep_beside(path)
     beside = path.with_name(f".{path.name}.{owner_mark()}")
     try:
         with reporter.task("writing", sum(size for _, size, _, _ in members)) as progress:

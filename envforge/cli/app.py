@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -12,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 import envforge
 from envforge.errors import CouldNotError, EnvforgeError, InputError
+from envforge.settings import FROM_BUNDLE
 
 __all__ = ["COMMANDS", "cli", "run"]
 
@@ -24,6 +27,7 @@ COMMANDS = {
     "bundle": "Write one file that carries an environment and installs it.",
     "install": "Make the environment of a bundle, mirror or lockfile at a prefix.",
     "verify": "Prove that a prefix, mirror or bundle is what was locked.",
+    "stage": "Put a bundle's environment, or an image, on a compute node's own disk.",
     "run": "Run one command in the environment of a prefix.",
     "shell": "Start your shell in the environment of a prefix.",
     "wrap": "Write small programs that start commands of a prefix in its environment.",
@@ -33,20 +37,36 @@ COMMANDS = {
     "uninstall": "Remove a prefix and all of its generations.",
     "id": "Say in one line what a prefix is, for a log or a paper.",
     "store": "Look after the store that environments are made of.",
+    "probe": "Print this node's profile, for lock to assume.",
     "keygen": "Make a key to sign bundles with.",
     "sbom": "List what is inside, with licences: CycloneDX.",
-    "list": "List the packages of a lockfile, mirror, bundle or prefix.",
+    "list": "List the packages of a lockfile, mirror, bundle or prefix, or the prefixes below a directory.",
     "export": "Write the lockfile as another tool's file: pylock.toml, pixi.lock, …",
     "import": "Make a lockfile of another tool's, or of an environment that is there.",
     "share": "Write a folder for collaborators, whatever tool they have.",
+    "diff": "Say in what two lockfiles, prefixes or git revisions differ.",
+    "tree": "Draw what needs what, across conda and PyPI.",
+    "why": "Say why a package is there.",
+    "git-setup": "Have git show and merge lockfiles by what they mean.",
+    "git-driver": "What git calls, once git-setup told it to.",
+    "completion": "Print what makes bash, zsh or fish complete envforge's words.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
+    "config": "Say what is set, and where it was said.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli", "uv", "yaml"))
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "uv", "yaml"))
 """What a bundle's runtime does not bring."""
+
+
+_ITSELF = "The bundle itself is what is asked for first: leave it out."
+_UNNAMED = "It is about the bundle itself where nothing else is named."
+_OF_THE_BUNDLE = dict.fromkeys(("install", "extract", "stage"), _ITSELF) | dict.fromkeys(
+    ("verify", "list", "sbom"), _UNNAMED
+)
+"""What a bundle's program puts in front of the words that it is given."""
 
 
 class _LazyGroup(click.Group):
@@ -56,9 +76,19 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"envforge.cli.{cmd_name}").command
+        command = importlib.import_module(f"envforge.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101
+        if os.environ.get(FROM_BUNDLE) and cmd_name in _OF_THE_BUNDLE:
+            command.epilog = _OF_THE_BUNDLE[cmd_name]
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Subcommands by the table: importing each for its help would take too long at the press of a key."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -95,11 +125,12 @@ def cli() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return the exit status; never raises, whatever goes wrong."""
-    command = f"envforge {argv[0]}" if argv and argv[0] in COMMANDS else "envforge"
+    program = _program()
+    command = f"{program} {argv[0]}" if argv and argv[0] in COMMANDS else program
     own = argv[: argv.index("--")] if "--" in argv else argv  # after it come the words of another command
     as_json = "--json" in own
     try:
-        outcome = cli.main(args=list(argv), prog_name="envforge", standalone_mode=False)
+        outcome = cli.main(args=list(argv), prog_name=program, standalone_mode=False)
     except EnvforgeError as error:
         return _fail(error, command, as_json=as_json)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -118,6 +149,12 @@ def run(argv: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
         return _fail(_unexpected(error), command, as_json=as_json)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _program() -> str:
+    """What the user has typed to come here: ``envforge``, or the bundle that this was unpacked from."""
+    bundle = os.environ.get(FROM_BUNDLE)
+    return f"sh {shlex.quote(bundle)}" if bundle else "envforge"
 
 
 def _wrong_usage(error: click.ClickException, command: str) -> InputError:

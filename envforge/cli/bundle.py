@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
+from envforge.cli.defaults import network
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +31,12 @@ __all__ = ["command"]
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: NAME-PLATFORM-DIGEST8.sh]"
 )
-@click.option("-p", "--platform", help="For which platform.  [default: the lock's only Linux platform]")
+@click.option(
+    "-p",
+    "--platform",
+    shell_complete=completing.platforms,
+    help="For which platform.  [default: the lock's only Linux platform]",
+)
 @click.option("--group", "groups", multiple=True, help="Carry this group, too; repeatable.")
 @click.option("--lock", metavar="NAME", help="Which lock of a mirror.")
 @click.option(
@@ -220,7 +227,10 @@ def _fetched(
     directory = cache_directory() / "mirrors" / f"{lock_name(given)}-{place}"
     options = MirrorOptions(platforms=(platform,), prune=True)
     fetcher = BuildingFetcher(
-        [(given.lockfile, source.absolute().parent)], cache=cache_directory(), reporter=console
+        [(given.lockfile, source.absolute().parent)],
+        cache=cache_directory(),
+        reporter=console,
+        access=network(),
     )
     mirror([given], directory, fetcher=fetcher, options=options, reporter=console)
     return MirrorSource(directory).artifact
@@ -239,13 +249,15 @@ def _runtime(
     own = None
     if runtime_lock is not None:
         own = conda_lock.read(read_text(runtime_lock), source=str(runtime_lock))
+    store = Store(cache_directory() / "store")
+    store.clean()
     made = make_runtime(
         opened.given.lockfile,
         opened.platform,
         None if own is not None else opened.locate,
         work=work,
-        store=Store(cache_directory() / "store"),
-        fetcher=Fetcher(),
+        store=store,
+        fetcher=Fetcher(access=network()),
         reporter=console,
         runtime_lock=own,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from envforge.cli.console import Console, output_options, print_result
-from envforge.edges.scratch import disk_error, scratch
+from envforge.edges.scratch import disk_error, scratch, sweep_beside
 from envforge.errors import CouldNotError, InputError
 
 __all__ = ["command"]
@@ -31,6 +31,7 @@ def command(bundle: Path, directory: Path, *, as_json: bool, quiet: bool, verbos
         raise InputError("there is something of that name", at=str(directory), do="name a new directory")
     place = directory.absolute()
     total = sum(member.size for member in opened.members.values())
+    sweep_beside(place)
     try:
         with scratch(place.parent) as work, console.task("extracting", total) as progress:
             fresh = work / "mirror"

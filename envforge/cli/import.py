@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.defaults import network
 from envforge.errors import InputError
 from envforge.importing import Imported, ImportOptions
 from envforge.model.foreign import ForeignLock
@@ -101,7 +102,10 @@ def command(
         host=host_platform(),
         options=options,
         ports=Ports(
-            fetcher=Fetcher(offline=offline), cache=cache_directory(), reporter=console, offline=offline
+            fetcher=Fetcher(offline=offline, access=network()),
+            cache=cache_directory(),
+            reporter=console,
+            offline=offline,
         ),
     )
     for note in found.notes:

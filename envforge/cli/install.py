@@ -8,20 +8,21 @@ from pathlib import Path
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
+from envforge.cli.defaults import check_allowed
+from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.cli.sources import check_signed, open_source
 from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
 from envforge.errors import InputError
-from envforge.model.profile import parse_profile
 from envforge.model.signature import Signed
 from envforge.node.bundles import BundleSource, check_bundle_platform
+from envforge.node.history import stores_before
 from envforge.node.install import InstallOptions, InstallResult, host_platform, install
 from envforge.node.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.node.preflight import CHECKS
-from envforge.node.signatures import FROM_BUNDLE
 from envforge.node.sources import ArtifactSource
-from envforge.settings import store_layers, use_log_file
+from envforge.settings import FROM_BUNDLE, load_settings, store_layers, use_log_file
 
 __all__ = ["command"]
 
@@ -68,8 +69,8 @@ __all__ = ["command"]
 )
 @click.option(
     "--profile",
-    metavar="TEXT",
-    help="Where it will run, if not here: 'linux-64 glibc=2.28 cuda=12.4 x86_64_v3'.",
+    metavar="P",
+    help=f"Where it will run, if not here: {PROFILE_HELP}.",
 )
 @click.option(
     "--ignore-check",
@@ -115,8 +116,13 @@ def command(
     place.check()
     root, lower = store_layers(stores, place.generations / "store")
     use_log_file(place.generations / "log.txt")
-    store = Store(root, lower)
+    # What the environment was made from before is looked into, and not written to.
+    store = Store(
+        root, tuple(dict.fromkeys(layer for layer in (*lower, *stores_before(place)) if layer != root))
+    )
     opened = open_source(source, lock=lock, store=store, reporter=console, expected=expect_lock)
+    rows = opened.lockfile.packages
+    check_allowed(sorted({row.channel for row in rows if row.manager == "conda"}), load_settings())
     if signed is not None:
         _tell_signed(console, signed, opened)
     options = InstallOptions(
@@ -127,7 +133,7 @@ def command(
         python=None if python is None else ask_interpreter(python),
         scripts=tuple(dict.fromkeys(run_scripts)),
         ignored=frozenset(ignored),
-        profile=parse_profile(profile) if profile is not None else None,
+        profile=profile_target(profile) if profile is not None else None,
     )
     result = install(opened, prefix, store=store, options=options, reporter=console)
     _print(console, result, dry_run=dry_run)

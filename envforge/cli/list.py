@@ -2,93 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from envforge.cli.console import Console, output_options, print_result, read_text
-from envforge.errors import InputError
+from envforge.cli import completing
+from envforge.cli.console import Console, human_size, output_options, print_result
+from envforge.cli.tables import aligned
+from envforge.errors import EnvforgeError, InputError
+from envforge.model.holding import Holding, build_of, origin_of
 from envforge.model.lockfile import LockedPackage
 
 __all__ = ["command"]
 
+_Match = Callable[[LockedPackage], bool]
+_KINDS = {"prefix": "envforge", "conda": "conda", "venv": "virtual environment"}
+
 
 @click.command("list")
 @click.argument(
-    "source",
-    metavar="[LOCKFILE|MIRROR|BUNDLE|PREFIX]",
-    default="conda-lock.yml",
-    type=click.Path(path_type=Path),
+    "words",
+    metavar="[LOCKFILE|MIRROR|BUNDLE|PREFIX] [MATCHSPEC]",
+    nargs=-1,
+    shell_complete=completing.sources,
 )
-@click.option("-p", "--platform", help="Only the packages of this platform.")
+@click.option("--root", type=click.Path(path_type=Path), help="List the environments below this directory.")
+@click.option(
+    "-p", "--platform", shell_complete=completing.platforms, help="Only the packages of this platform."
+)
 @click.option("--lock", metavar="NAME", help="Which lock of a mirror.")
 @output_options
 def command(
-    source: Path,
+    words: tuple[str, ...],
     *,
+    root: Path | None,
     platform: str | None,
     lock: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """List the packages of a lockfile, mirror, bundle or prefix, with platform, version and where from."""
+    """List the packages of a lockfile, mirror, bundle or environment: platform, version, size, where from.
+
+    The size is that of the artifact, as far as it is there; in an environment, that of the installed files.
+    Conda environments and virtual environments that other tools made are read, too.
+
+    With a MATCHSPEC ('xz>=5.6') only what it fits is listed; status 1 if nothing does.  With --root DIR those
+    environments below DIR are, that hold it; what cannot be read is named on stderr.
+    """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    rows = [row for row in _rows(source, lock) if platform in (None, row.platform)]
-    rows.sort(key=lambda row: (row.platform, row.name, row.manager, row.category))
-    document = {"source": str(source), "packages": [_described(row) for row in rows]}
-    print_result(console, _table(rows), document)
-    return 0
-
-
-def _rows(source: Path, lock: str | None) -> Iterable[LockedPackage]:
-    if source.is_dir() and (source / ".envforge").is_dir():
-        from envforge.node.receipts import read_receipt
-
-        return read_receipt(source)[1].packages
-    if source.is_dir():
-        from envforge.node.sources import MirrorSource
-
-        return MirrorSource(source, lock).lockfile.packages
-    from envforge.node.bundles import Bundle, is_bundle
-
-    if is_bundle(source):
-        bundle = Bundle(source)
-        return bundle.lock()[0].rows(bundle.contents.platform, bundle.contents.groups)
-    if not source.exists():
+    most = 1 if root is not None else 2
+    if len(words) > most:
         raise InputError(
-            "no such lockfile, mirror, bundle or prefix", at=str(source), do="name one, or envforge lock"
+            f"{len(words)} words, where {most} can be used", at=" ".join(words), do="envforge list --help"
         )
-    from envforge.formats import conda_lock
+    if root is not None:
+        return _list_below(console, root, words[0] if words else None)
+    source = words[0] if words else "conda-lock.yml"
+    return _list_one(console, source, words[1] if len(words) > 1 else None, platform, lock)
 
-    return conda_lock.read(read_text(source), source=str(source)).packages
+
+def _match(text: str | None) -> _Match | None:
+    if text is None:
+        return None
+    from envforge.node.matching import matcher
+
+    return matcher(text)
 
 
-def _described(row: LockedPackage) -> dict[str, object]:
+def _list_one(console: Console, source: str, spec: str | None, platform: str | None, lock: str | None) -> int:
+    from envforge.list import holding
+
+    match = _match(spec)
+    held = holding(source, lock=lock, reporter=console)
+    rows = [row for row in held.lockfile.packages if platform in (None, row.platform)]
+    rows = [row for row in rows if match is None or match(row)]
+    rows.sort(key=lambda row: (row.platform, row.name, row.manager, row.category))
+    document = {
+        "source": source,
+        "kind": held.kind,
+        "packages": [_described(held, row) for row in rows],
+    }
+    print_result(console, _table(held, rows), document)
+    return int(match is not None and not rows)
+
+
+def _described(held: Holding, row: LockedPackage) -> dict[str, object]:
     return {
         "name": row.name,
         "version": row.version,
-        "build": row.build_string if row.manager == "conda" else None,
+        "build": build_of(row) or None,
         "manager": row.manager,
         "platform": row.platform,
         "group": row.category,
-        "url": row.url,
+        "size": held.size(row),
+        "origin": origin_of(row) or None,
+        "url": row.url or None,
         "sha256": row.sha256,
     }
 
 
-def _table(rows: list[LockedPackage]) -> list[str]:
+def _table(held: Holding, rows: Sequence[LockedPackage]) -> Iterator[str]:
+    sizes = [held.size(row) for row in rows]
     cells = [
         (
             row.platform,
             row.name,
             row.version,
-            row.build_string if row.manager == "conda" else "",
-            row.channel if row.manager == "conda" else "PyPI",
+            build_of(row),
+            "" if size is None else human_size(size),
+            origin_of(row),
         )
-        for row in rows
+        for row, size in zip(rows, sizes, strict=True)
     ]
-    widths = [max((len(cell[column]) for cell in cells), default=0) for column in range(4)]
-    lines = ["  ".join((*map(str.ljust, cell[:4], widths), cell[4])).rstrip() for cell in cells]
-    return [*lines, f"{len(rows)} packages"]
+    yield from aligned(cells, right=(4,))
+    known = sum(size for size in sizes if size is not None)
+    yield f"{len(rows)} packages" + (f", {human_size(known)}" if known else "")
+
+
+# -- below a directory ---------------------------------------------------------------------------------
+
+
+def _list_below(console: Console, root: Path, spec: str | None) -> int:
+    from envforge.list import holding, survey
+
+    match = _match(spec)
+    seen = survey(root)
+    found: list[tuple[Holding, list[LockedPackage]]] = []
+    for path in seen.paths():
+        console.step(str(path))
+        try:
+            held = holding(str(path), reporter=console)
+        except EnvforgeError as error:
+            console.note(f"{path}: {error.what}")
+            seen.unread.append(path)
+            continue
+        rows = [row for row in held.lockfile.packages if match is not None and match(row)]
+        if match is None or rows:
+            found.append((held, rows))
+    for path in seen.unread:
+        console.detail(f"{path}: not read")
+    if seen.unread:
+        console.note(f"{len(seen.unread)} directories cannot be read; --verbose names them")
+    document = {
+        "root": str(root),
+        "matchspec": spec,
+        "environments": [_environment(held, rows) for held, rows in found],
+        "unread": [str(path) for path in seen.unread],
+    }
+    print_result(console, _environments(found, match is not None), document)
+    return int(match is not None and not found)
+
+
+def _environment(held: Holding, rows: Sequence[LockedPackage]) -> dict[str, object]:
+    return {
+        "path": held.source,
+        "kind": held.kind,
+        "name": held.lockfile.name,
+        "platform": held.lockfile.platforms[0],
+        "packages": len(held.lockfile.packages),
+        "size": sum(held.sizes.values()),
+        "matching": [_described(held, row) for row in rows],
+    }
+
+
+def _environments(
+    found: Sequence[tuple[Holding, list[LockedPackage]]],
+    matched: bool,  # noqa: FBT001
+) -> Iterator[str]:
+    cells = []
+    for held, rows in found:
+        packages = held.lockfile.packages
+        what = (
+            ", ".join(" ".join(filter(None, (row.name, row.version, build_of(row)))) for row in rows)
+            if matched
+            else f"{len(packages)} packages"
+        )
+        size = human_size(sum(held.sizes.values()))
+        cells.append((held.source, _KINDS[held.kind], held.lockfile.platforms[0], size, what))
+    yield from aligned(cells, right=(3,))
+    yield f"{len(found)} environments"

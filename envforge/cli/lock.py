@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import platform as machine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.defaults import check_allowed, network, with_defaults
+from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock, environment_yml
-from envforge.formats._pip_lines import check_project_name
+from envforge.formats._pip_lines import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
-from envforge.model.platforms import Target, VirtualPackage, check_platform
-from envforge.model.profile import intersected, parse_profile
-from envforge.model.spec import EnvironmentSpec
-from envforge.node.install import host_platform
+from envforge.model.platforms import Target, VirtualPackage, check_platform, overrides_of, platform_of
+from envforge.model.profile import intersected
+from envforge.model.spec import CHANNEL_PRIORITIES, EnvironmentSpec
+from envforge.settings import load_settings
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from envforge.lock.options import LockOptions
+    from envforge.resolvers.conda import LesserVariant
+
+__all__ = ["command", "lock_options"]
 
 _FOUND = ("environment.yml", "environment.yaml")
 
@@ -32,13 +39,20 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The lockfile.  [default: conda-lock.yml]"
 )
-@click.option("-p", "--platform", "platforms", multiple=True, help="Lock for this platform; repeatable.")
+@click.option(
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Lock for this platform; repeatable.",
+)
 @click.option(
     "--profile",
     "profiles",
     multiple=True,
     metavar="P",
-    help="Lock for this kind of node, such as 'linux-64 glibc=2.28 cuda=12.4'.",
+    help=f"Lock for this kind of node: {PROFILE_HELP}.",
 )
 @click.option(
     "--virtual-package", "virtual", multiple=True, metavar="__NAME=VERSION", help="Assume it on the target."
@@ -47,16 +61,36 @@ _FOUND = ("environment.yml", "environment.yaml")
 @click.option("--glibc", metavar="VERSION", help="Assume this glibc: __glibc.")
 @click.option("-c", "--channel", "channels", multiple=True, help="Use this channel instead of the SPEC's.")
 @click.option("--index-url", "indexes", multiple=True, metavar="URL", help="Use this index instead of PyPI.")
+@click.option(
+    "--index-of", multiple=True, metavar="PKG=URL", help="Take PKG from this index only; repeatable."
+)
+@click.option(
+    "--find-links", multiple=True, metavar="DIR|URL", help="Look for wheels here, beside the indexes."
+)
+@click.option("--python", metavar="VERSION", help="The cluster's own Python, where conda brings none: 3.11.")
+@click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
-    "-P", "--upgrade-package", "upgrade", multiple=True, metavar="PKG", help="Let the version of PKG go."
+    "-P",
+    "--upgrade-package",
+    "upgrade",
+    multiple=True,
+    metavar="PKG",
+    shell_complete=completing.packages,
+    help="Let the version of PKG go.",
 )
 @click.option(
     "--no-binary",
     "no_binary",
     multiple=True,
     metavar="PKG",
+    shell_complete=completing.packages,
     help="Build PKG from its sdist; runs its code here.",
+)
+@click.option(
+    "--channel-priority",
+    type=click.Choice(CHANNEL_PRIORITIES),
+    help="Whether later channels count for what an earlier one has.  [default: strict]",
 )
 @click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
 @click.option("--check", is_flag=True, help="Only say whether the lockfile still satisfies the SPEC.")
@@ -83,6 +117,7 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     path = _one_spec(specs + files)
     spec = environment_yml.read(read_text(path, limit=10_000_000), source=str(path))
+    spec = with_defaults(spec, load_settings())
     output = output or Path("conda-lock.yml")
     previous = _previous(output)
     if check:
@@ -100,13 +135,17 @@ def _lock(
     *,
     dry_run: bool,
 ) -> int:
+    from envforge.cli.locked import Locked, print_locked
     from envforge.edges.fetch import Fetcher
-    from envforge.lock import lock, targets_for
+    from envforge.lock.options import targets_for
+    from envforge.lock.run import lock
+    from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
-    options = _options(given, previous)
-    targets = targets_for(spec, options, previous, host_platform())
-    _tell_targets(console, targets, previous)
+    options = lock_options(given, previous)
+    targets = targets_for(spec, options, previous, _host())
+    _tell_targets(console, targets, previous, options)
+    lesser: dict[str, tuple[LesserVariant, ...]] = {}
     lockfile = lock(
         spec,
         targets,
@@ -115,17 +154,31 @@ def _lock(
         base=path.absolute().parent,
         sources=[Path(os.path.relpath(path, output.absolute().parent)).as_posix()],
         cache=cache_directory(),
-        fetcher=Fetcher(offline=options.offline),
+        fetcher=Fetcher(offline=options.offline, access=network()),
         reporter=console,
         place=output.absolute().parent,
+        lesser=lesser.__setitem__,
     )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
+    check_allowed((channel.url for channel in lockfile.channels), load_settings())
     text = conda_lock.write(lockfile)
-    changed = previous is None or lockfile != previous
     if not dry_run:
         write_atomically(output, text)
-    _print(console, lockfile, output, changed=changed, dry_run=dry_run)
+    if previous is not None:
+        for line in unmoved(options.upgrade, previous, lockfile):
+            console.note(line)
+    print_locked(
+        console,
+        Locked(
+            spec=spec,
+            before=previous,
+            after=lockfile,
+            lesser=lesser,
+            path=output,
+            written=not dry_run,
+        ),
+    )
     return 0
 
 
@@ -154,8 +207,10 @@ def _previous(output: Path) -> Lockfile | None:
     return conda_lock.read(read_text(output), source=str(output))
 
 
-def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
-    from envforge.lock import LockOptions, settings_of
+def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
+    """What was given on the command line, and what the lockfile that is renewed says beside that."""
+    from envforge.lock.options import LockOptions, settings_of
+    from envforge.lock.upgrades import Upgrade
 
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
@@ -165,25 +220,62 @@ def _options(given: dict[str, Any], previous: Lockfile | None) -> Any:
     for package in assumed:
         _check_version(package)
     return LockOptions(
-        targets=intersected(parse_profile(text) for text in given["profiles"]),
+        targets=intersected(profile_target(text) for text in given["profiles"]),
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
         channels=given["channels"] or _texts(kept.get("channels")),
         indexes=given["indexes"] or _texts(kept.get("indexes")),
+        index_of=_index_of(given["index_of"]) or _pairs(kept.get("index-of")),
+        find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
+        prerelease=given["prerelease"] or kept.get("pre") is True,
+        python=_python(given["python"] or kept.get("python")),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
-        upgrade=given["upgrade"],
+        upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
         no_binary=tuple(
             sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
             or _texts(kept.get("no-binary"))
         ),
+        channel_priority=given["channel_priority"] or _priority(kept.get("channel-priority")),
+        overrides=overrides_of(os.environ),
         exclude_newer=given["exclude_newer"]
         or (str(kept["exclude-newer"]) if "exclude-newer" in kept else None),
         offline=given["offline"],
     )
 
 
+def _priority(value: object) -> str:
+    return value if isinstance(value, str) and value in CHANNEL_PRIORITIES else "strict"
+
+
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(str(text) for text in value) if isinstance(value, list) else ()
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    return tuple((str(k), str(v)) for k, v in sorted(value.items())) if isinstance(value, dict) else ()
+
+
+def _index_of(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    found = {}
+    for text in given:
+        name, equals, url = text.partition("=")
+        if not equals:
+            raise InputError(
+                f"{text!r} names no index", at="--index-of", do="write --index-of PKG=https://HOST/simple"
+            )
+        found[check_project_name(name, at="--index-of")] = check_index(url)
+    return tuple(sorted(found.items()))
+
+
+def _find_links(text: str) -> str:
+    """A path on the command line is relative to the working directory, and not to the specification."""
+    return text if "://" in text else Path(text).expanduser().resolve().as_uri()
+
+
+def _python(value: object) -> str | None:
+    from envforge.model.python import check_python
+
+    return None if value is None else check_python(str(value), at="--python")
 
 
 def _check_version(package: VirtualPackage) -> None:
@@ -205,17 +297,15 @@ def _check(
     path: Path,
     given: dict[str, Any],
 ) -> int:
-    from envforge.check import first_unmet
-    from envforge.lock import targets_for
+    from envforge.lock.check import first_unmet
+    from envforge.lock.options import targets_for
 
     if previous is None:
         raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
-    options = _options(given, previous)
-    spec = replace(spec, channels=options.channels or spec.channels)
-    targets = targets_for(spec, options, previous, host_platform())
-    spec = replace(spec, no_binary=(*spec.no_binary, *options.no_binary))
+    options = lock_options(given, previous)
+    targets = targets_for(spec, options, previous, _host())
     base, place = path.absolute().parent, output.absolute().parent
-    unmet = first_unmet(spec, previous, targets, base, place)
+    unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
     if unmet is not None:
         raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {path}")
     document = {"satisfied": True, "lockfile": str(output), "digest": previous.digest()}
@@ -223,32 +313,22 @@ def _check(
     return 0
 
 
-def _tell_targets(console: Console, targets: tuple[Target, ...], previous: Lockfile | None) -> None:
+def _host() -> str:
+    return platform_of(machine.system(), machine.machine())
+
+
+def _tell_targets(
+    console: Console, targets: tuple[Target, ...], previous: Lockfile | None, options: LockOptions
+) -> None:
+    profiles = {target.platform for target in options.targets}
+    for override in options.overrides:
+        if any(t.platform not in profiles and override.applied(t) == t for t in targets):
+            console.note(
+                f"{override.variable} is set: {override.package or f'no {override.name}'} is assumed"
+            )
     for target in targets:
         before = previous.target(target.platform) if previous is not None else None
         if before is not None and before != target:
             console.note(f"{target.platform} was locked for {before}, now for {target}")
     if not any(target.platform.startswith("linux-") for target in targets):
         console.note("no Linux platform is locked; a cluster needs one: envforge lock -p linux-64")
-
-
-def _print(console: Console, lockfile: Lockfile, output: Path, *, changed: bool, dry_run: bool) -> None:
-    lines = []
-    counts = {}
-    for platform in lockfile.platforms:
-        rows = [row for row in lockfile.packages if row.platform == platform]
-        pip = sum(row.manager == "pip" for row in rows)
-        counts[platform] = {"conda": len(rows) - pip, "pip": pip, "target": str(lockfile.target(platform))}
-        lines.append(
-            f"{platform:<14} {len(rows) - pip:>4} conda {pip:>4} pip   assuming {lockfile.target(platform)}"
-        )
-    state = "would be written" if dry_run else "written" if changed else "unchanged"
-    lines.append(f"{output} {state}   ({lockfile.digest()[:12]})")
-    document = {
-        "lockfile": str(output),
-        "digest": lockfile.digest(),
-        "changed": changed,
-        "written": not dry_run,
-        "platforms": counts,
-    }
-    print_result(console, lines, document)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
 from envforge.errors import InputError
 from envforge.formats import conda_lock
@@ -17,7 +18,12 @@ __all__ = ["command"]
 @click.command("mirror")
 @click.argument("paths", metavar="[LOCKFILE]... DIR", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "-p", "--platform", "platforms", multiple=True, help="Only what this platform needs; repeatable."
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Only what this platform needs; repeatable.",
 )
 @click.option("--prune", is_flag=True, help="Remove artifacts that no lockfile in the mirror needs.")
 @click.option(
@@ -41,6 +47,7 @@ def command(
     conda, micromamba, pixi, pip and uv use DIR without envforge, from file:// or any static web server.
     LOCKFILE left out is ./conda-lock.yml.
     """
+    from envforge.cli.defaults import network
     from envforge.mirror import LockfileInput, MirrorOptions, mirror
     from envforge.resolvers.building import BuildingFetcher
     from envforge.settings import cache_directory
@@ -64,7 +71,7 @@ def command(
         jobs=jobs,
         dry_run=dry_run,
     )
-    fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=console)
+    fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=console, access=network())
     result = mirror(inputs, directory, fetcher=fetcher, options=options, reporter=console)
     would = "would download" if dry_run else "downloaded"
     size = "" if dry_run else f" ({human_size(result.bytes)})"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import InputError
 from envforge.model.bill import PackageFacts
@@ -26,7 +27,10 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
 )
 @click.option(
-    "-p", "--platform", help="Which platform of the lock.  [default: the only one, or this machine's]"
+    "-p",
+    "--platform",
+    shell_complete=completing.platforms,
+    help="Which platform of the lock.  [default: the only one, or this machine's]",
 )
 @click.option("--group", "groups", multiple=True, help="Also list this group; repeatable.")
 @click.option("--lock", metavar="NAME", help="Which lock of the mirror, where it holds several.")

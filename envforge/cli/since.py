@@ -32,7 +32,9 @@ def what_is_there(old: str, platform: str, groups: Collection[str]) -> tuple[fro
             return digests, bundle.header.manifest, bundle.contents.runtime
         return _of_text(path.read_bytes(), str(path), platform, groups)
     if ":" in old:
-        return _of_text(_from_git(old), old, platform, groups)
+        from envforge.edges.git import read_blob
+
+        return _of_text(read_blob(old), old, platform, groups)
     raise InputError(
         "there is nothing of that name", at=f"--since {old}", do="name a bundle, a manifest or a lockfile"
     )
@@ -65,16 +67,3 @@ def _of_text(
     lockfile = conda_lock.read(text, source=place)
     rows = (row for row in lockfile.packages if row.platform == platform and row.category in groups)
     return frozenset(row.sha256 for row in rows if row.sha256), digest, None
-
-
-def _from_git(name: str) -> bytes:
-    from envforge.edges.process import Command, run
-
-    done = run(Command(argv=("git", "show", name)), timeout=60)
-    if done.returncode != 0:
-        raise InputError(
-            f"git has no {name}: {(done.stderr.splitlines() or ['it says nothing'])[0]}",
-            at=f"--since {name}",
-            do="name it as REVISION:PATH, such as HEAD~3:conda-lock.yml",
-        )
-    return done.stdout.encode("utf-8", "surrogateescape")

@@ -15,6 +15,7 @@ from envforge.node.bundles import BundleSource, is_bundle
 from envforge.node.signatures import check_signature, read_trusted, refuse_own_voice
 from envforge.node.sources import ArtifactSource, MirrorSource, StoreSource
 from envforge.reporting import Reporter
+from envforge.settings import load_settings
 
 __all__ = ["check_signed", "open_source"]
 
@@ -22,9 +23,12 @@ __all__ = ["check_signed", "open_source"]
 def check_signed(path: Path, trusted_keys: Path | None, *, required: bool = True) -> Signed | None:
     """Who signed the file at ``path``, before it is opened; ``None`` if nobody asked.
 
-    :param trusted_keys: the file of the keys that may sign; naming it is asking.
+    :param trusted_keys: the file of the keys that may sign; naming it is asking.  Where one is required and
+        none is named, it is that of the settings.
     :raises InputError: if it is not signed by one of them, or no keys are named although it is ``required``.
     """
+    if trusted_keys is None and required:
+        trusted_keys = load_settings().path("trusted-keys")
     if trusted_keys is None:
         if required:
             raise InputError(
@@ -78,12 +82,13 @@ def open_source(
     lockfile, sha256 = _read_lockfile(path)
 
     def fetch_missing(rows: Sequence[LockedPackage]) -> None:
+        from envforge.cli.defaults import network
         from envforge.download import fetch_packages
         from envforge.resolvers.building import BuildingFetcher
         from envforge.settings import cache_directory
 
         places = [(lockfile, path.absolute().parent)]
-        fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=reporter)
+        fetcher = BuildingFetcher(places, cache=cache_directory(), reporter=reporter, access=network())
         fetch_packages(rows, store, fetcher=fetcher, reporter=reporter)
 
     opened = StoreSource(lockfile, sha256, store, fetch_missing)

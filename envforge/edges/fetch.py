@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
-
 import envforge
+from envforge.edges.credentials import Credentials, Login
 from envforge.edges.partial import Downloaded, Sink, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
+from envforge.model.access import Access
 from envforge.model.urls import redacted
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["Downloaded", "Fetcher", "NotFoundError", "local_path"]
 
@@ -42,12 +44,17 @@ class _BrokenOffError(CouldNotError):
     """The body of an answer ended before its end: asking for the rest may help."""
 
 
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Body:
     """A file's bytes from ``start`` to its end; ``encoded`` if the server says that they stand for others."""
 
     start: int
     chunks: Iterator[bytes]
+    source: _Closes
     encoded: bool = False
 
 
@@ -64,20 +71,38 @@ class Fetcher:
     :param timeout: seconds without a byte after which a server counts as dead.
     :param retries: how often a request is tried again after 429, 5xx or a lost connection; a download that
         got on before the connection was lost has as many tries again.
+    :param access: where a site has what lies elsewhere, and what hosts want to be shown.
     """
 
-    def __init__(self, *, offline: bool = False, timeout: float = 60, retries: int = 3) -> None:
+    def __init__(
+        self, *, offline: bool = False, timeout: float = 60, retries: int = 3, access: Access | None = None
+    ) -> None:
         self.offline = offline
+        self.access = access or Access()
+        self._credentials = Credentials(self.access)
         self.timeout = timeout
         self._retries = retries
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        """Made for the first request: what needs none does not pay for loading it."""
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util.retry import Retry
+
+        session = requests.Session()
+        session.headers["User-Agent"] = f"envforge/{envforge.__version__}"
         # Bytes as they lie on the server: a hash is over those, whatever Content-Encoding would undo.
-        self._session.headers["Accept-Encoding"] = "identity"
-        policy = Retry(total=retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
+        session.headers["Accept-Encoding"] = "identity"
+        if self.access.certificates:
+            session.verify = self.access.certificates
+        policy = Retry(
+            total=self._retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False
+        )
         adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        return session
 
     def download(
         self,
@@ -102,6 +127,7 @@ class Fetcher:
         :raises NotFoundError: if there is no such file.
         :raises CouldNotError: for every other failure: connection, status, half a file, a wrong hash.
         """
+        url = self.locate(url, sha256)
         resume = resume and sha256 is not None
         keep = resume
         try:
@@ -125,6 +151,13 @@ class Fetcher:
             _clear(destination, keep=keep)
             raise
         return got
+
+    def locate(self, url: str, sha256: str | None) -> str:  # noqa: ARG002 - for those that know more places
+        """Where what ``url`` names can be read: at a URL of a kind that this class opens.
+
+        :param sha256: what its content must hash to, if that is known.
+        """
+        return url
 
     def _fill(self, sink: Sink, url: str, sha256: str | None) -> Downloaded:
         """Bring what ``sink`` lacks, or all if what it holds proves to be something else."""
@@ -193,6 +226,8 @@ class Fetcher:
         """Whether a server answers at ``url`` at all within ``timeout`` seconds."""
         if self.offline:
             return False
+        import requests
+
         try:
             with requests.head(url, timeout=timeout, allow_redirects=True) as answer:
                 return answer.status_code < 400
@@ -215,33 +250,86 @@ class Fetcher:
 
         :param decode: undo the Content-Encoding, if there is one.
         """
+        *others, last = self.access.places(url)
+        for place in others:
+            with suppress(CouldNotError):
+                body = self._body(place, start, decode=decode, accept=accept)
+                break
+        else:
+            body = self._body(last, start, decode=decode, accept=accept)
+        with closing(body.source):
+            yield body
+
+    def _body(self, url: str, start: int, *, decode: bool, accept: str | None) -> _Body:
         path = local_path(url)
         if path is not None:
-            yield _Body(start=start, chunks=_disk_chunks(path, start))
-            return
+            source = _on_disk(path)
+            return _Body(start=start, chunks=_disk_chunks(source, path, start), source=source)
         if self.offline:
             raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
+        import requests
+
         try:
-            with closing(self._get(url, start, accept)) as answer:
-                _check_status(answer, url)
-                came = start if answer.status_code == 206 else 0
-                encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
-                chunks = _whole_body(answer, url, came, decode=decode)
-                yield _Body(start=came, chunks=chunks, encoded=encoded)
+            answer = self._get(url, start, accept)
         except requests.RequestException as error:
             raise _translated(error, url) from error
+        try:
+            _check_status(answer, url)
+        except CouldNotError:
+            answer.close()
+            raise
+        came = start if answer.status_code == 206 else 0
+        encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+        chunks = _whole_body(answer, url, came, decode=decode)
+        return _Body(start=came, chunks=chunks, encoded=encoded, source=answer)
 
     def _get(self, url: str, start: int, accept: str | None) -> requests.Response:
         if start:
-            asked = {"Range": f"bytes={start}-"}
-            answer = self._session.get(url, stream=True, timeout=self.timeout, headers=asked)
+            answer = self._ask(url, {"Range": f"bytes={start}-"})
             fits = answer.status_code == 206 and _range(answer)[0] == start
             if fits or answer.status_code in (200, 404, 410):
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
             answer.close()
-        headers = {} if accept is None else {"Accept": accept}
-        return self._session.get(url, stream=True, timeout=self.timeout, headers=headers)
+        return self._ask(url, {} if accept is None else {"Accept": accept})
+
+    def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
+        login = self._credentials.of(url)
+        answer = self._ask_as(login, url, headers)
+        if answer.status_code in (401, 403) and login is None:
+            login = self._credentials.from_keyring(url)
+            if login is not None:
+                answer.close()
+                answer = self._ask_as(login, url, headers)
+        return answer
+
+    def _ask_as(self, login: Login | None, url: str, headers: dict[str, str]) -> requests.Response:
+        shown = login.header if login is not None else None
+
+        def authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            if shown is not None:  # dropped by requests where an answer leads to another host
+                request.headers["Authorization"] = shown
+            return request
+
+        return self._session.get(
+            login.applied(url) if login is not None else url,
+            stream=True,
+            timeout=self.timeout,
+            headers=headers,
+            auth=authorized,
+            cert=_certificate(self.access.client_certificate(url)),
+        )
+
+
+def _certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
+    if not files:
+        return None
+    for path in files:
+        if not Path(path).is_file():
+            raise CouldNotError(
+                "no such client certificate", at=path, do="envforge config client-certificates"
+            )
+    return (files[0], files[1]) if len(files) == 2 else files[0]
 
 
 def _clear(destination: Path, *, keep: bool) -> None:
@@ -251,14 +339,20 @@ def _clear(destination: Path, *, keep: bool) -> None:
             destination.unlink()
 
 
-def _disk_chunks(path: Path, start: int) -> Iterator[bytes]:
+def _on_disk(path: Path) -> BinaryIO:
     try:
-        with path.open("rb") as file:
-            file.seek(start)
-            while chunk := file.read(_CHUNK):
-                yield chunk
+        return path.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError("no such file", at=str(path)) from error
+    except OSError as error:
+        raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
+
+
+def _disk_chunks(file: BinaryIO, path: Path, start: int) -> Iterator[bytes]:
+    try:
+        file.seek(start)
+        while chunk := file.read(_CHUNK):
+            yield chunk
     except OSError as error:
         raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
 
@@ -287,6 +381,8 @@ def _range(answer: requests.Response) -> tuple[int | None, int | None]:
 
 def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool) -> Iterator[bytes]:
     """The bytes of an answer, whose first is the file's byte ``start``, to the end of the file."""
+    import urllib3
+
     announced = answer.headers.get("Content-Length", "")
     expected = int(announced) + start if announced.isdigit() else None
     if answer.status_code == 206:
@@ -306,6 +402,8 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
 
 
 def _broken_off(error: Exception, url: str) -> CouldNotError:
+    import urllib3
+
     host, at = urlsplit(url).hostname, redacted(url)
     what = f"{host} sent half a file: the connection broke off"
     if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
@@ -314,6 +412,8 @@ def _broken_off(error: Exception, url: str) -> CouldNotError:
 
 
 def _translated(error: requests.RequestException, url: str) -> CouldNotError:
+    import requests
+
     at, host = redacted(url), urlsplit(url).hostname
     if isinstance(error, requests.exceptions.SSLError):
         return CouldNotError(

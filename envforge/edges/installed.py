@@ -18,7 +18,7 @@ from pathlib import Path
 from envforge.edges.archive import BROKEN_ZIP, ENTRY_LIMIT
 from envforge.errors import CouldNotError, InputError
 
-__all__ = ["InstalledTexts", "is_archive", "is_environment", "read_installed"]
+__all__ = ["InstalledTexts", "is_archive", "read_installed"]
 
 _RECORD_LIMIT = 64 << 20
 """Bytes of one record; those of packages with 100,000 files have some 30 MB."""
@@ -52,11 +52,6 @@ class InstalledTexts:
     history: str | None = None
     venv: str | None = None
     distributions: dict[str, dict[str, str]] = field(default_factory=dict)
-
-
-def is_environment(path: Path) -> bool:
-    """Whether the directory at ``path`` is a conda environment or a virtual environment."""
-    return (path / "conda-meta").is_dir() or (path / "pyvenv.cfg").is_file()
 
 
 def is_archive(path: Path) -> str | None:

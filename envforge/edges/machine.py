@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "DRIVERS",
     "LEVELS",
     "Mount",
     "Place",
     "cgroup_cpus",
+    "cuda_of_driver",
     "cuda_version",
+    "distribution",
     "glibc_version",
     "jobs_available",
     "kernel_version",
@@ -26,6 +29,7 @@ __all__ = [
     "microarchitecture",
     "mount_of",
     "nearest_directory",
+    "nvidia_driver",
     "parse_cpuinfo",
     "parse_mountinfo",
     "place_of",
@@ -42,6 +46,14 @@ _FLAGS = {
     "x86_64_v4": "avx512bw avx512cd avx512dq avx512f avx512vl",
 }
 """The psABI's features as Linux calls them: ``pni`` is SSE3, ``abm`` has LZCNT."""
+
+DRIVERS = (
+    (590, "13.1"), (580, "13.0"), (575, "12.9"), (570, "12.8"), (565, "12.7"), (560, "12.6"), (555, "12.5"),
+    (550, "12.4"), (545, "12.3"), (535, "12.2"), (530, "12.1"), (525, "12.0"), (520, "11.8"), (515, "11.7"),
+    (510, "11.6"), (495, "11.5"), (470, "11.4"), (465, "11.3"), (460, "11.2"), (455, "11.1"), (450, "11.0"),
+    (440, "10.2"), (418, "10.1"), (410, "10.0"), (396, "9.2"), (390, "9.1"), (384, "9.0"),
+)  # fmt: skip
+"""The first release of NVIDIA's driver for Linux with each CUDA, the newest first."""
 
 _NETWORK = frozenset((
     "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "dvs", "fhgfs", "glusterfs", "gpfs", "lustre",
@@ -106,6 +118,31 @@ def cuda_version() -> str | None:
     except (OSError, AttributeError):
         return None
     return f"{number.value // 1000}.{number.value % 1000 // 10}" if status == 0 and number.value > 0 else None
+
+
+def nvidia_driver(root: Path = Path("/")) -> str | None:
+    """The version of the NVIDIA driver that the kernel has, such as ``550.54.15``; ``None`` without one.
+
+    :param root: where ``proc`` lies; only a test says otherwise.
+    """
+    line = re.search(r"^NVRM version:(.*)$", _read(root / "proc/driver/nvidia/version"), re.MULTILINE)
+    found = re.search(r"(?<!\S)[0-9]{3,4}(\.[0-9]{1,4}){1,3}(?!\S)", line[1]) if line else None
+    return found[0] if found else None
+
+
+def cuda_of_driver(driver: str | None) -> str | None:
+    """The newest CUDA that a release of the driver runs, where the driver itself cannot be asked."""
+    release = int(driver.partition(".")[0]) if driver else 0
+    return next((cuda for least, cuda in DRIVERS if release >= least), None)
+
+
+def distribution(root: Path = Path("/")) -> str | None:
+    """What the system calls itself (os-release's ``PRETTY_NAME``), in letters that need no care anywhere."""
+    for name in ("etc/os-release", "usr/lib/os-release"):
+        found = re.search(r"^PRETTY_NAME=(.*)$", _read(root / name), re.MULTILINE)
+        if found is not None:
+            return re.sub(r"[^A-Za-z0-9._()/+: -]", "", found[1])[:80] or None
+    return None
 
 
 # -- file systems ------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ __all__ = [
     "remove_tree",
     "scratch",
     "sweep",
+    "sweep_beside",
     "take_away",
     "write_beside",
 ]
@@ -239,6 +240,21 @@ def _sweep_one(entry: os.DirEntry[str]) -> None:
             _discard(path)
         elif entry.is_file(follow_symlinks=False):  # on its way to another name
             path.unlink()
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what dead processes of this machine have left where ``path`` is, in a directory of the user's.
+
+    That are directories of :func:`scratch`, and files that were on their way to a name; nothing that only
+    looks a little like them, and nothing of another machine, however old.
+    """
+    mark = rf"{_host()}-\d+-\d+"
+    own = re.compile(rf"\.(?:work|gone)-{mark}-[a-z0-9_]{{8}}|\..+\.{mark}(?:-[0-9a-f]{{8}})?")
+    with suppress(OSError), os.scandir(path.parent) as found:
+        for entry in list(found):
+            if own.fullmatch(entry.name) and abandoned(entry.name, time.time()):
+                with suppress(OSError):
+                    _discard(Path(entry.path))
 
 
 def discard(path: Path, beside: Path) -> None:

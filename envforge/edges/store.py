@@ -4,6 +4,7 @@
 
     STORE/artifacts/ab/ab12…          the file, without its name
     STORE/trees/ab/ab12…/             a package as unpacked
+    STORE/lists/ab/ab12…              every file of that with its sha256 (:mod:`envforge.edges.listing`)
     STORE/bytecode/KEY/ab/ab12…/      what the Python KEY made of the package's sources
     STORE/tmp/                        what is being written; everything lands by rename
     STORE/tmp/part-ab12…              how a download began (:mod:`envforge.edges.partial`)
@@ -11,7 +12,8 @@
 A store may be shared, and layered: the first layer is written to, the others are only read.  There are no
 locks: whoever comes second with the same content finds it there.  It is not believed.  An artifact is hashed
 each time it is used, and a tree is held against the artifact it came from (:mod:`envforge.edges.extract` and
-:mod:`envforge.edges.wheels` say how).  Directories get the permissions of the store's own, so that a group
+:mod:`envforge.edges.wheels` say how), or, where that is not there, against the list that the caller or root
+made of it.  Directories get the permissions of the store's own, so that a group
 can share one.
 """
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from envforge.edges.extract import (
     normal_mode,
 )
 from envforge.edges.hashing import file_sha256
+from envforge.edges.listing import Listing, first_unlisted, list_tree, read_listing, write_listing
 from envforge.edges.partial import claimed, drop_partials
 from envforge.edges.scratch import discard, make_directory, remove_tree, scratch, sweep
 from envforge.edges.wheels import first_altered_wheel_file, read_wheel, unpack_wheel
@@ -42,16 +45,20 @@ __all__ = ["KINDS", "Store", "StoredTree", "file_sha256", "make_directory", "nor
 
 _TRIES = 20
 
-KINDS = ("artifacts", "trees", "bytecode")
+KINDS = ("artifacts", "trees", "lists", "bytecode")
 """What a store keeps, a directory each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTree:
-    """An unpacked package; ``fresh`` if it was unpacked just now, from an artifact that was hashed."""
+    """An unpacked package; ``fresh`` if it was unpacked just now, from an artifact that was hashed.
+
+    ``artifact`` is what it was unpacked from, ``None`` where only its list speaks for it.
+    """
 
     path: Path
     fresh: bool
+    artifact: Path | None
 
 
 class Store:
@@ -126,15 +133,16 @@ class Store:
         if existing is None:
             return self._add_tree(artifact, filename, sha256)
         check_artifact(artifact, filename, sha256)
-        for entry in (existing, artifact):
+        for entry in (existing, artifact, self.place("lists", sha256)):
             self.use(entry)
         wholly = self.heal or instead is not None
         altered = self._first_altered(existing, artifact, filename, sha256, hashing=wholly)
         if altered is None:
-            return StoredTree(path=existing, fresh=wholly)
+            return StoredTree(path=existing, fresh=wholly, artifact=artifact)
         if instead is not None:
             directory = make_directory(instead / sha256)
-            return StoredTree(path=_unpack(artifact, filename, sha256, directory), fresh=True)
+            fresh = _unpack(artifact, filename, sha256, directory)
+            return StoredTree(path=fresh, fresh=True, artifact=artifact)
         if not self.heal:
             raise _altered(existing, filename, altered)
         self.drop(existing)
@@ -152,6 +160,52 @@ class Store:
         if altered is not None:
             raise _altered(tree, filename, altered)
 
+    def proves(self, sha256: str) -> bool:
+        """Whether an artifact is not needed: its tree is there, and a list of it that can be believed."""
+        return self.find("trees", sha256) is not None and self._list(sha256) is not None
+
+    def proven_tree(self, filename: str, sha256: str) -> StoredTree:
+        """The tree of an artifact that is not needed, held against its list: all of it is hashed here.
+
+        :raises CouldNotError: if it is not there, or was altered.
+        """
+        tree, listing = self.find("trees", sha256), self._list(sha256)
+        if tree is None or listing is None:  # somebody else prunes
+            raise CouldNotError(
+                f"{filename} is not in the store any more",
+                at=str(self.root),
+                do="the same command again, which says what is missing",
+            )
+        altered = first_unlisted(tree, listing)
+        if altered is not None:
+            raise _altered(tree, filename, altered)
+        for entry in (tree, self.place("lists", sha256)):
+            self.use(entry)
+        return StoredTree(path=tree, fresh=False, artifact=None)
+
+    def has_list(self, sha256: str) -> bool:
+        """Whether the layer that is written to has a list of the artifact's tree, whosoever."""
+        return self.place("lists", sha256).exists()
+
+    def add_list(self, sha256: str, tree: Path, known: Mapping[str, str]) -> None:
+        """Write down what is in a tree, all of which was proven.
+
+        :param known: the sha256 of files of it that were hashed already, by path.
+        """
+        final = self.place("lists", sha256)
+        with self.scratch() as directory:
+            write_listing(directory / "list", list_tree(tree, known))
+            (directory / "list").chmod(0o644)
+            self._make(final.parent)
+            with suppress(OSError):
+                (directory / "list").replace(final)
+
+    def _list(self, sha256: str) -> Listing | None:
+        """As with bytecode, it is the caller's own or root's, or of no use."""
+        candidates = (layer / "lists" / sha256[:2] / sha256 for layer in self.layers)
+        ours = next((path for path in candidates if _is_ours(path, stat.S_ISREG)), None)
+        return None if ours is None else read_listing(ours)
+
     def bytecode(self, key: str, sha256: str) -> Path | None:
         """The directory of the bytecode that ``key`` made of an artifact; ``None`` if there is none to use.
 
@@ -159,7 +213,7 @@ class Store:
         from the caller and from root.
         """
         candidates = (layer / "bytecode" / key / sha256[:2] / sha256 for layer in self.layers)
-        return next((path for path in candidates if _is_ours(path)), None)
+        return next((path for path in candidates if _is_ours(path, stat.S_ISDIR)), None)
 
     def add_bytecode(self, key: str, sha256: str, write: Callable[[Path], object]) -> None:
         """Keep bytecode: ``write`` is given an empty directory and fills it.
@@ -251,8 +305,8 @@ class Store:
             except OSError:
                 if not final.is_dir():  # else another process was faster, with the same content
                     raise
-                return StoredTree(path=final, fresh=False)
-        return StoredTree(path=final, fresh=True)
+                return StoredTree(path=final, fresh=False, artifact=artifact)
+        return StoredTree(path=final, fresh=True, artifact=artifact)
 
     def _first_altered(
         self, tree: Path, artifact: Path, filename: str, sha256: str, *, hashing: bool
@@ -290,13 +344,13 @@ def _unpack(artifact: Path, filename: str, sha256: str, directory: Path) -> Path
     return tree
 
 
-def _is_ours(directory: Path) -> bool:
+def _is_ours(path: Path, kind: Callable[[int], bool]) -> bool:
     try:
-        status = directory.lstat()
+        status = path.lstat()
     except OSError:
         return False
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.geteuid()) and not writable
+    return kind(status.st_mode) and status.st_uid in (0, os.geteuid()) and not writable
 
 
 def _altered(tree: Path, filename: str, name: str) -> EnvforgeError:

@@ -1,7 +1,7 @@
-"""The plain tar inside a bundle: regular files one after the other, written and read without unpacking.
+"""The plain tar inside a bundle: regular files one after the other, read without unpacking.
 
-Format: ustar, with a pax header (POSIX.1-2001) before a member whose name or size does not fit.  What is
-written depends on names and contents alone.  What is read is a file from outside: any other byte than would
+Format: ustar, with a pax header before a member whose name or size does not fit
+(:mod:`envforge.edges.ustar`).  What is read is a file from outside: any other byte than would
 have been written of these names and sizes is refused, and so is a size that the file does not have.
 """
 
@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from envforge.edges.archive import ENTRY_LIMIT, check_member
+from envforge.edges.ustar import BLOCK, extended_header
 from envforge.errors import InputError
 
-__all__ = ["BLOCK", "TIMESTAMP", "TarMember", "end_of_tar", "member_header", "padding", "read_members"]
-
-BLOCK = 512
-TIMESTAMP = 315_532_800
-"""1980-01-01, the time of every member: the earliest that all archive formats have."""
+__all__ = ["TarMember", "member_header", "read_members"]
 
 _PAX_LIMIT = 1 << 16
 """Bytes of one pax header; ours have one path and perhaps a size."""
@@ -42,19 +38,7 @@ class TarMember:
 
 def member_header(name: str, size: int) -> bytes:
     """The header, or headers, of a regular file with mode 0644 and no owner."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = size, TIMESTAMP, 0o644
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-
-
-def padding(size: int) -> bytes:
-    """What follows a content of ``size`` bytes to fill its last block."""
-    return b"\0" * (-size % BLOCK)
-
-
-def end_of_tar() -> bytes:
-    """What ends a tar."""
-    return b"\0" * (2 * BLOCK)
+    return extended_header(name, size=size, mode=0o644)
 
 
 def read_members(file: BinaryIO, start: int, place: Path) -> dict[str, TarMember]:

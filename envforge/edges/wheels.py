@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,14 @@ from envforge.edges.hashing import file_sha256
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 
-__all__ = ["WheelContents", "first_altered_wheel_file", "read_wheel", "tree_hashes", "unpack_wheel"]
+__all__ = [
+    "WheelContents",
+    "first_altered_wheel_file",
+    "read_unpacked_wheel",
+    "read_wheel",
+    "tree_hashes",
+    "unpack_wheel",
+]
 
 _VERSION = re.compile(rb"^Wheel-Version:[ \t]*(\d+)\.\d+[ \t\r]*$", re.MULTILINE)
 _TEXT_LIMIT = 64 << 20
@@ -62,14 +70,54 @@ def read_wheel(path: Path, filename: str) -> WheelContents:
     """
     with checked_wheel(path, filename) as (wheel, members, info):
         files = {m.filename: (m.file_size, bool(m.external_attr >> 16 & 0o111), m.CRC) for m in members}
-        rows = _rows(_member(wheel, f"{info}/RECORD", files, path, filename), path, filename)
         for name in ("METADATA", "WHEEL", "RECORD"):
             if f"{info}/{name}" not in files:
                 raise unreadable(path, filename, f"it has no {name}")
         version = _VERSION.search(_member(wheel, f"{info}/WHEEL", files, path, filename))
         if version is None or version[1] != b"1":
             raise unreadable(path, filename, "its Wheel-Version is not 1")
+        record = _member(wheel, f"{info}/RECORD", files, path, filename)
         points = _member(wheel, f"{info}/entry_points.txt", files, path, filename)
+    return _contents(info, files, record, points, path, filename)
+
+
+def read_unpacked_wheel(tree: Path, filename: str) -> WheelContents:
+    """The same of a wheel's tree, which was held against its list just now.
+
+    :raises InputError: if it is none.
+    """
+    infos = [path.name for path in tree.glob("*.dist-info") if path.is_dir()]
+    if len(infos) != 1:
+        raise unreadable(tree, filename, f"it has {len(infos)} .dist-info directories instead of one")
+    files = {}
+    for base, _, names in os.walk(tree):
+        for name in names:
+            path = Path(base, name)
+            mode = path.lstat().st_mode
+            inside = path.relative_to(tree).as_posix()
+            files[inside] = (path.stat().st_size, bool(mode & stat.S_IXUSR), _crc32(path))
+    points = tree / infos[0] / "entry_points.txt"
+    content = points.read_bytes() if points.is_file() else b""
+    return _contents(infos[0], files, (tree / infos[0] / "RECORD").read_bytes(), content, tree, filename)
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def _contents(
+    info: str,
+    files: Mapping[str, tuple[int, bool, int]],
+    record: bytes,
+    points: bytes,
+    path: Path,
+    filename: str,
+) -> WheelContents:
+    rows = _rows(record, path, filename)
     hashes = {name: digest for name, (text, _) in rows.items() if (digest := _hex(text)) and name in files}
     return WheelContents(info=info, files=files, hashes=hashes, record=rows, entry_points=points)
 

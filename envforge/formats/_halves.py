@@ -6,11 +6,13 @@ The texts of the losses are the rows of the tables in ``docs/reference``; a test
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envforge.errors import InputError
 from envforge.model.built import BUILT, row_to_share
 from envforge.model.foreign import Loss
+from envforge.model.graph import graph_of
+from envforge.model.groups import key_of
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "own_losses",
     "pip_half",
     "python_of",
+    "roots",
     "shared_rows",
     "shown_name",
 ]
@@ -176,6 +179,22 @@ def group_losses(
     if mixed and not told_apart:
         found.append(Loss(what=GROUPS, packages=tuple(mixed)))
     return tuple(found)
+
+
+def roots(lockfile: Lockfile, manager: str, group: str, platforms: Sequence[str]) -> list[LockedPackage]:
+    """The rows of one manager and group that no other one of them needs, sorted by name.
+
+    A row of several platforms counts once.
+    """
+    rows = tuple(r for r in lockfile.packages if (r.manager, r.category) == (manager, group))
+    part = replace(lockfile, packages=rows)
+    found: dict[str, LockedPackage] = {}
+    for platform in platforms:
+        names = {key[1] for key in graph_of(part, platform).roots()}
+        for row in rows:
+            if row.platform == platform and key_of(row)[1] in names:
+                found.setdefault(row.name, row)
+    return [found[name] for name in sorted(found)]
 
 
 def shown_name(lockfile: Lockfile) -> str:

@@ -10,7 +10,8 @@ import re
 
 from envforge.errors import InputError
 from envforge.formats._fields import Fields, check_url, describe, located, printable
-from envforge.model.lockfile import LockedChannel, LockedPackage
+from envforge.model.built import BUILT
+from envforge.model.lockfile import LockedChannel, LockedPackage, canonical_name
 from envforge.model.urls import without_secrets
 
 __all__ = ["KEYS", "PLATFORM", "commit_of", "read_channel", "read_package", "read_platform"]
@@ -40,7 +41,7 @@ def read_package(value: object, known: frozenset[str] = KEYS) -> LockedPackage:
     url = _url(row, manager)
     md5, sha256 = _hashes(row, url)
     category = row.matching("category", _NAME, "the name of a category") if "category" in row else "main"
-    return LockedPackage(
+    made = LockedPackage(
         name=row.matching("name", _NAME, "the name of a package"),
         version=row.matching("version", _WORD, "a version"),
         manager=manager,
@@ -53,6 +54,23 @@ def read_package(value: object, known: frozenset[str] = KEYS) -> LockedPackage:
         category=category,
         optional=row.boolean("optional") if "optional" in row else category != "main",
     )
+    _check_file_name(made)
+    return made
+
+
+def _check_file_name(row: LockedPackage) -> None:
+    """The URL names the very package: a merge of two branches can leave one's name with the other's file."""
+    if row.manager == "conda":
+        name, _, version = row.filename.rpartition("-")[0].rpartition("-")
+    elif row.is_wheel and not row.url.startswith(BUILT):
+        name, version = row.filename.split("-")[0], row.version
+    else:
+        return
+    if canonical_name(name) != canonical_name(row.name) or version != row.version:
+        raise InputError(
+            f"the row is of {row.name} {row.version}, and its URL of {row.filename}",
+            at="url",
+        )
 
 
 def _url(row: Fields, manager: str) -> str:

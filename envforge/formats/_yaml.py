@@ -17,7 +17,7 @@ import yaml
 from envforge.errors import InputError
 from envforge.formats._fields import redacted
 
-__all__ = ["LINE_BREAK", "Unquoted", "compose", "line_of", "plain", "render"]
+__all__ = ["LINE_BREAK", "Unquoted", "compose", "line_of", "line_of_place", "plain", "render"]
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 """What ends a line in YAML 1.1."""
@@ -34,6 +34,8 @@ _SCALARS = {
 }
 _TRUE = ("true", "yes", "on")
 _ANOTHER_FILE = "name the right file"
+_CONFLICT = re.compile(r"^(<{7}|\|{7}|>{7})( |$)", re.MULTILINE)
+"""What git leaves where two branches changed the same lines."""
 _DEEPEST = 100
 _HARMLESS = 1000
 
@@ -59,6 +61,13 @@ def compose(text: str, *, source: str, limit: int) -> yaml.Node:
     if len(text) > limit:
         raise InputError(f"larger than {limit // 1_000_000} MB", at=source, do=_ANOTHER_FILE)
     text = text.removeprefix("\ufeff")
+    conflict = _CONFLICT.search(text)
+    if conflict is not None:
+        raise InputError(
+            f"a conflict of a merge was left in the file: {redacted(_line_at(text, conflict.start()))}",
+            at=f"{source}:{line_at(text, conflict.start())}",
+            do="choose one of the sides, and delete the lines that begin with <<<<<<<, ======= or >>>>>>>",
+        )
     try:
         _check_depth(text, source)
         node = yaml.compose(text, Loader=_LOADER)
@@ -83,10 +92,13 @@ def compose(text: str, *, source: str, limit: int) -> yaml.Node:
 def _check_depth(text: str, source: str) -> None:
     """Refuse a file whose nesting would overflow the stack of the C code that composes it.
 
-    A level takes a bracket or a column, so that a file with few of both needs no second look.
+    A level takes an open bracket, or a column before the line's first word, so that a file with few of both
+    needs no second look.
     """
-    brackets = text.count("[") + text.count("{")
-    if brackets < _HARMLESS and max(map(len, LINE_BREAK.split(text))) < _HARMLESS:
+    brackets = text.count("[") + text.count("{") - text.count("[]") - text.count("{}")
+    # What splits lines here and not in YAML is refused there.
+    long = (line for line in text.splitlines() if len(line) >= _HARMLESS)
+    if brackets < _HARMLESS and all(len(line) - len(line.lstrip(" \t-?:")) < _HARMLESS for line in long):
         return
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
@@ -117,6 +129,32 @@ def _malformed(text: str, source: str, error: yaml.MarkedYAMLError) -> InputErro
 def line_at(text: str, index: int) -> int:
     """The number of the line, from 1, that the character at ``index`` stands in."""
     return len(LINE_BREAK.findall(text, 0, index)) + 1
+
+
+def _line_at(text: str, index: int) -> str:
+    return LINE_BREAK.split(text[index : index + 80])[0]
+
+
+def line_of_place(node: yaml.Node, place: str) -> int:
+    """The number of the line of ``package[3].hash.md5``, or of the last part of that which is there.
+
+    :param place: as :mod:`envforge.formats._fields` puts it together, of what :func:`plain` made of ``node``.
+    """
+    while place:
+        if isinstance(node, yaml.SequenceNode):
+            index = re.match(r"\[([0-9]{1,9})\]", place)
+            if index is None or int(index[1]) >= len(node.value):
+                break
+            node, place = node.value[int(index[1])], place[index.end() :].lstrip(".")
+            continue
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        named = [(key, value) for key, value in pairs if re.match(re.escape(key.value) + r"(?![\w-])", place)]
+        if not named:
+            break
+        key, value = max(named, key=lambda pair: len(pair[0].value))
+        place = place[len(key.value) :].lstrip(".: ")
+        node = value if place and isinstance(value, yaml.CollectionNode) else key
+    return line_of(node)
 
 
 def line_of(node: yaml.Node) -> int:

@@ -16,14 +16,17 @@ here, whatever stands in its place; it is written as conda-lock does, with the c
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+
+import yaml
 
 from envforge import __version__
 from envforge.errors import InputError
 from envforge.formats import _rows
 from envforge.formats._collector import collector_paused
 from envforge.formats._fields import Fields, describe, needed_release
-from envforge.formats._yaml import compose, plain, render
+from envforge.formats._yaml import compose, line_of_place, plain, render
 from envforge.model.built import has_built, row_to_share, rows_as_built
 from envforge.model.lockfile import LockedPackage, Lockfile
 
@@ -38,6 +41,8 @@ CUSTOM_FORMAT = 2
 out a project in silence.
 """
 
+_PIXI = (2, 3)
+"""Versions of the format that only pixi's first releases wrote; conda-lock's own second was never written."""
 _LIMIT = 100_000_000
 _REMEDY = "lock again: envforge lock   # or take the file from version control as it was"
 _TOP = frozenset(("version", "metadata", "package"))
@@ -69,12 +74,22 @@ def read(text: str, *, source: str) -> Lockfile:
     :param source: the file's name, for errors.
     :raises InputError: if it is no lockfile, one of a newer version, or one that contradicts itself.
     """
-    value = plain(compose(text, source=source, limit=_LIMIT), source=source)
+    node = _composed(text, source)
+    value = plain(node, source=source)
     try:
         return _lockfile(value)
     except InputError as error:
         error.do = error.do or _REMEDY
-        raise error.inside(source) from None
+        raise error.inside(f"{source}:{line_of_place(node, error.at)}" if error.at else source) from None
+
+
+def _composed(text: str, source: str) -> yaml.Node:
+    try:
+        return compose(text, source=source, limit=_LIMIT)
+    except InputError as error:
+        if error.what.startswith("a conflict"):
+            error.do = f"git checkout --ours {shlex.quote(source)} && envforge lock   # keeps what still fits"
+        raise
 
 
 def _lockfile(value: object) -> Lockfile:
@@ -85,9 +100,7 @@ def _lockfile(value: object) -> Lockfile:
     custom = metadata.mapping("custom_metadata", free=True) if "custom_metadata" in metadata else {}
     _check_custom(custom)
     return Lockfile(
-        packages=rows_as_built(
-            tuple(row for row in top.each("package", _package) if row is not None), custom
-        ),
+        packages=rows_as_built(_without_copies(top.each("package", _package)), custom),
         channels=metadata.each("channels", _rows.read_channel),
         platforms=metadata.each("platforms", _rows.read_platform),
         sources=metadata.texts("sources"),
@@ -104,6 +117,13 @@ def _check_version(value: object) -> None:
     version = value["version"]
     if type(version) is not int:
         raise InputError(f"{describe(version)} where the version number is needed", at="version")
+    if version in _PIXI:
+        raise InputError(
+            f"the lockfile has version {version}, which pixi wrote; "
+            f"envforge {__version__} reads version {VERSION}",
+            at="version",
+            do="lock the specification: envforge lock pixi.toml",
+        )
     if version != VERSION:
         newer = version > VERSION
         raise InputError(
@@ -168,6 +188,26 @@ def _package(value: object) -> LockedPackage | None:
     if value.get("source") is not None:
         Fields(value["source"], _SOURCE, "source").text("url")
     return _rows.read_package(value, _ROW)
+
+
+def _without_copies(rows: tuple[LockedPackage | None, ...]) -> tuple[LockedPackage, ...]:
+    """Each row once: a merge of two branches, and conda-lock itself, can leave a row there twice.
+
+    :raises InputError: for two rows of one package that differ.
+    """
+    found: dict[tuple[str, ...], tuple[int, LockedPackage]] = {}
+    for number, row in enumerate(rows):
+        if row is None:
+            continue
+        first, other = found.setdefault(row.key, (number, row))
+        if other != row:
+            versions = f"{other.version} and {row.version}"
+            differ = versions if other.version != row.version else f"{row.version}, in two ways"
+            raise InputError(
+                f"{row.name} is locked twice for {row.platform}: {differ}; the other is package[{first}]",
+                at=f"package[{number}]",
+            )
+    return tuple(row for _, row in found.values())
 
 
 _ROW = _rows.KEYS | {"source"}

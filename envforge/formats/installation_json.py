@@ -1,6 +1,7 @@
-"""``ID.json`` beside a generation: how it came to be, version 2.
+"""``ID.json`` beside a generation: how it came to be, version 3.
 
-Version 1 had ``time``, ``host``, ``user`` and ``tool``.  Standard library only, because a node reads it.
+Version 1 had ``time``, ``host``, ``user`` and ``tool``; version 2 did not name the ``stores``.
+Standard library only, because a node reads it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from envforge.model.installation import Installation
 
 __all__ = ["VERSION", "read", "write"]
 
-VERSION = 2
+VERSION = 3
 _NEEDS = "0.1.0"
 _REMEDY = "it is only a note: remove it, and history says less"
 _TEXTS = ("made", "switched", "host", "user", "job", "tool", "name", "lock", "changes")
 _NUMBERS = ("packages", "files", "size")
-_KNOWN = frozenset((*_TEXTS, *_NUMBERS, "groups"))
+_KNOWN = frozenset((*_TEXTS, *_NUMBERS, "groups", "stores"))
 _FIRST = frozenset(("time", "host", "user", "tool"))
 
 
@@ -31,6 +32,7 @@ def write(installation: Installation) -> str:
     value |= {key: getattr(installation, key) for key in _TEXTS}
     value |= {key: getattr(installation, key) for key in _NUMBERS}
     value["groups"] = list(installation.groups)
+    value["stores"] = list(installation.stores)
     return json.dumps(value, indent=2) + "\n"
 
 
@@ -45,16 +47,17 @@ def read(text: str) -> Installation:
             first = Fields(value, _FIRST)
             made = first.text("time")
             return Installation(made=made, switched=made, **_texts(first, ("host", "user", "tool")))
-        return _read_2(Fields(value, _KNOWN))
+        return _read_newer(Fields(value, _KNOWN))
     except InputError as error:
         error.do = error.do or _REMEDY
         raise
 
 
-def _read_2(record: Fields) -> Installation:
+def _read_newer(record: Fields) -> Installation:
     record.text("made")
     numbers: dict[str, Any] = {key: record.number(key) for key in _NUMBERS}
-    return Installation(groups=record.texts("groups"), **_texts(record, _TEXTS), **numbers)
+    stores = record.texts("stores") if "stores" in record else ()
+    return Installation(groups=record.texts("groups"), stores=stores, **_texts(record, _TEXTS), **numbers)
 
 
 def _texts(record: Fields, keys: Sequence[str]) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envforge.formats._halves import shown_name
+from envforge.formats._halves import roots, shown_name
 from envforge.formats._toml import render
-from envforge.model.graph import roots
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import PLATFORMS, Target, default_target
 
@@ -76,14 +75,8 @@ def _needs(lockfile: Lockfile, group: str) -> dict[str, Any]:
 
 
 def _asked(lockfile: Lockfile, group: str, manager: str, platform: str) -> Mapping[str, str]:
-    rows = [
-        row
-        for row in lockfile.packages
-        if (row.category, row.manager, row.platform) == (group, manager, platform)
-    ]
-    return {
-        canonical_name(row.name) if manager == "pip" else row.name: f"=={row.version}" for row in roots(rows)
-    }
+    rows = roots(lockfile, manager, group, [platform])
+    return {canonical_name(row.name) if manager == "pip" else row.name: f"=={row.version}" for row in rows}
 
 
 def _common(tables: Sequence[Mapping[str, str]]) -> dict[str, str]:

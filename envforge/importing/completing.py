@@ -74,7 +74,7 @@ def _asked(
     wanted: Mapping[str, Sequence[str]], lacking: Sequence[ForeignConda], target: Target, ports: Ports
 ) -> Mapping[str, Sequence[CondaRecord]]:
     try:
-        return channel_records(wanted, target, cache=ports.cache, offline=ports.offline)
+        return channel_records(wanted, target, cache=ports.cache, fetcher=ports.fetcher)
     except EnvforgeError as error:
         # A channel that is gone does no harm where each artifact can still be read.
         if any(one.url is None for one in lacking) or ports.offline:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from envforge.edges.installed import InstalledTexts, is_archive, is_environment, read_installed
+from envforge.edges.environments import environment_kind
+from envforge.edges.installed import InstalledTexts, is_archive, read_installed
 from envforge.errors import InputError
 from envforge.formats.conda_meta import asked_for, files_of, parse_record, record
 from envforge.formats.dist_info import distribution
@@ -24,7 +25,7 @@ _VERSION = re.compile(r"^version(?:_info)?\s*=\s*(\d+\.\d+(?:\.\d+)?)", re.MULTI
 def is_installed(path: Path) -> bool:
     """Whether ``path`` is an environment, or an archive that may hold one."""
     if path.is_dir():
-        if not is_environment(path):
+        if environment_kind(path) is None:
             raise InputError(
                 "neither a conda environment nor a virtual environment: no conda-meta, no pyvenv.cfg",
                 at=str(path),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from envforge.formats._halves import roots
 from envforge.formats._pip_lines import PYPI
 from envforge.formats.environment_pins import channel_name
 from envforge.model.foreign import ForeignConda, ForeignLock
-from envforge.model.graph import roots
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import PLATFORMS
 from envforge.model.spec import EnvironmentSpec, Line
@@ -27,12 +27,16 @@ def specification(lock: ForeignLock, lockfile: Lockfile, source: str) -> Environ
     main = [row for row in lockfile.packages if row.category == "main"]
     conda = [row for row in main if row.manager == "conda"]
     pip = [row for row in main if row.manager == "pip"]
-    asked = list(lock.asked_conda) or [_line(row) for row in roots(conda)]
+    asked = list(lock.asked_conda) or [
+        _line(row) for row in roots(lockfile, "conda", "main", lockfile.platforms)
+    ]
     if pip and not any(re.match(r"python\b", text) for text in asked):
         asked.insert(0, _python(lock, conda))
     channels = [channel_name(channel.url) for channel in lockfile.channels] or ["conda-forge"]
     indexes = tuple(without_secrets(url, tokens=False) for url in lock.indexes)
-    lines = list(lock.asked_pip) or [canonical_name(row.name) for row in roots(pip)]
+    lines = list(lock.asked_pip) or [
+        canonical_name(row.name) for row in roots(lockfile, "pip", "main", lockfile.platforms)
+    ]
     return EnvironmentSpec(
         name=lockfile.custom.get("envforge.name"),
         channels=tuple(channels),

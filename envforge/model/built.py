@@ -34,7 +34,7 @@ class BuiltWheel:
     ``source`` is the URL of an sdist, without secrets, or the path of a project relative to the lockfile;
     ``source_sha256`` is the sdist's, and ``None`` for a project.  ``python`` is the X.Y that built it,
     ``epoch`` the SOURCE_DATE_EPOCH, ``requires`` the build requirements with their hashes, a line each.
-    ``dependencies`` and ``category`` are those of the row.
+    ``dependencies`` are those of the row, ``groups`` those of its rows.
     """
 
     filename: str
@@ -46,7 +46,7 @@ class BuiltWheel:
     requires: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
     dependencies: Mapping[str, str] = field(default_factory=dict)
-    category: str = "main"
+    groups: tuple[str, ...] = ("main",)
 
     def __post_init__(self) -> None:
         if not _WHEEL.fullmatch(self.filename):
@@ -77,9 +77,9 @@ class BuiltWheel:
     def text(self) -> str:
         """One canonical line of JSON for ``custom``."""
         content = {
-            "category": self.category,
             "dependencies": dict(self.dependencies),
             "epoch": self.epoch,
+            "groups": list(self.groups),
             "indexes": list(self.indexes),
             "python": self.python,
             "requires": list(self.requires),
@@ -117,23 +117,25 @@ def rows_as_built(
 
     :raises InputError: if an sdist that was built is not the one that is locked.
     """
-    rows = {(row.manager, canonical_name(row.name), row.platform): row for row in packages}
     if not has_built(custom):
         return packages
+    rows: dict[tuple[str, str, str], list[LockedPackage]] = {}
+    for row in packages:
+        rows.setdefault((row.manager, canonical_name(row.name), row.platform), []).append(row)
     for platform, at, built in _read(custom):
         key = ("pip", built.name, platform)
-        shared = rows.get(key)
+        shared = rows.get(key, [])
         if built.source_sha256 is None:
-            if shared is not None:
+            if shared:
                 raise InputError(f"{built.name} is locked twice: as a project and as a package", at=at)
-            rows[key] = _project(built, platform)
-        elif shared is None or (shared.url, shared.sha256) != (built.source, built.source_sha256):
+            rows[key] = [_project(built, platform, group) for group in built.groups]
+        elif {(row.url, row.sha256) for row in shared} != {(built.source, built.source_sha256)}:
             raise InputError(
                 f"the wheel of {built.name} was built from another sdist than the one that is locked", at=at
             )
         else:
-            rows[key] = replace(shared, url=built.url, sha256=built.sha256, md5=None)
-    return tuple(rows.values())
+            rows[key] = [replace(row, url=built.url, sha256=built.sha256, md5=None) for row in shared]
+    return tuple(row for found in rows.values() for row in found)
 
 
 def row_to_share(row: LockedPackage, custom: Mapping[str, str]) -> LockedPackage | None:
@@ -149,7 +151,7 @@ def row_to_share(row: LockedPackage, custom: Mapping[str, str]) -> LockedPackage
     return replace(row, url=built.source, sha256=built.source_sha256)
 
 
-def _project(built: BuiltWheel, platform: str) -> LockedPackage:
+def _project(built: BuiltWheel, platform: str, group: str) -> LockedPackage:
     return LockedPackage(
         name=built.name,
         version=built.version,
@@ -158,8 +160,8 @@ def _project(built: BuiltWheel, platform: str) -> LockedPackage:
         url=built.url,
         sha256=built.sha256,
         dependencies=built.dependencies,
-        category=built.category,
-        optional=built.category != "main",
+        category=group,
+        optional=group != "main",
     )
 
 
@@ -186,7 +188,7 @@ def _parse(key: str, text: str) -> BuiltWheel:
             requires=tuple(_of(str, line) for line in _of(list, value["requires"])),
             indexes=tuple(_of(str, url) for url in _of(list, value["indexes"])),
             dependencies={_of(str, k): _of(str, v) for k, v in _of(dict, value["dependencies"]).items()},
-            category=_of(str, value["category"]),
+            groups=tuple(_of(str, group) for group in _of(list, value["groups"])),
         )
     except (ValueError, TypeError, KeyError, RecursionError, InputError) as error:
         raise _unusable(key, str(error).splitlines()[0] if str(error) else "it is empty") from error

@@ -13,7 +13,8 @@ class Installation:
 
     Times are UTC in ISO 8601.  ``switched`` is when the prefix was last pointed to it, empty if it never was;
     ``lock`` the digest of the lock; ``name`` the environment's; ``packages`` and ``files`` are counts,
-    ``size`` bytes; ``changes`` says in words how it differs from the one before.
+    ``size`` bytes; ``changes`` says in words how it differs from the one before; ``stores`` are the layers of
+    the store that it was made from.
     """
 
     made: str
@@ -29,3 +30,4 @@ class Installation:
     files: int = 0
     size: int = 0
     changes: str = ""
+    stores: tuple[str, ...] = ()

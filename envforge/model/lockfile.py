@@ -174,6 +174,12 @@ class Lockfile:
         """The environment's name, ``default`` where the specification gave none."""
         return self.custom.get("envforge.name", "default")
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups, ``main`` first; one that needs nothing beside ``main`` has no row of its own."""
+        named = self.custom.get("envforge.groups", "").split()
+        return ("main", *sorted({*named, *(package.category for package in self.packages)} - {"main"}))
+
     def target(self, platform: str) -> Target | None:
         """What was assumed of ``platform`` when it was locked; ``None`` if another tool wrote the file."""
         text = self.custom.get(f"envforge.target.{platform}")
@@ -191,11 +197,11 @@ class Lockfile:
                 do=f"envforge lock -p {platform}   # on a machine with network, then mirror again",
             )
         wanted = set(groups)
-        known = {package.category for package in self.packages} | {"main"}
-        if wanted - known:
+        known = self.groups
+        if not wanted <= set(known):
             raise InputError(
-                f"the lockfile has no group {', '.join(sorted(wanted - known))}",
-                at=f"groups: {', '.join(sorted(known))}",
+                f"the lockfile has no group {', '.join(sorted(wanted - set(known)))}",
+                at=f"groups: {', '.join(known)}",
                 do="name one of those, or lock a specification that has it",
             )
         chosen = {p.url: p for p in self.packages if p.platform == platform and p.category in wanted}

@@ -7,16 +7,19 @@ assume on it (CEP "virtual packages").  The host never enters here: whoever deci
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from envforge.errors import InputError
 
 __all__ = [
     "PLATFORMS",
+    "Override",
     "Target",
     "VirtualPackage",
     "check_platform",
     "default_target",
+    "overrides_of",
     "platform_of",
 ]
 
@@ -40,6 +43,15 @@ _BASELINE = {
     "win-64": "x86_64",
     "win-arm64": "arm64",
 }
+_FAMILIES = {
+    "__cuda": ("linux-", "win-"),
+    "__glibc": ("linux-",),
+    "__linux": ("linux-",),
+    "__osx": ("osx-",),
+    "__unix": ("linux-", "osx-"),
+    "__win": ("win-",),
+}
+_OVERRIDES = {word: f"__{word.lower()}" for word in ("ARCHSPEC", "CUDA", "GLIBC", "LINUX", "OSX")}
 _MACHINES = {
     ("linux", "x86_64"): "linux-64",
     ("linux", "aarch64"): "linux-aarch64",
@@ -131,7 +143,12 @@ class Target:
 
     def version(self, name: str) -> str | None:
         """The version of the virtual package ``name``, or ``None`` where the target has none."""
-        return next((p.version for p in self.virtual_packages if p.name == name), None)
+        package = self.offered(name)
+        return package.version if package is not None else None
+
+    def offered(self, name: str) -> VirtualPackage | None:
+        """The virtual package ``name``, or ``None`` where the target has none."""
+        return next((package for package in self.virtual_packages if package.name == name), None)
 
     def with_packages(self, changes: tuple[VirtualPackage, ...]) -> Target:
         """The same target with ``changes`` put in place of, or added to, its virtual packages."""
@@ -139,8 +156,51 @@ class Target:
         kept = tuple(p for p in self.virtual_packages if p.name not in names)
         return Target(platform=self.platform, virtual_packages=kept + changes)
 
+    def may_offer(self, package: VirtualPackage) -> bool:
+        """Whether the platform may have it at all: a glibc or a Linux kernel is offered on Linux only."""
+        family = _FAMILIES.get(package.name, ("",))
+        return self.platform.startswith(family)
+
     def __str__(self) -> str:
         return " ".join(str(package) for package in self.virtual_packages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """What ``CONDA_OVERRIDE_…`` says of a virtual package; ``package`` is ``None`` for: not there."""
+
+    variable: str
+    name: str
+    package: VirtualPackage | None
+
+    def applied(self, target: Target) -> Target:
+        """``target`` as the variable wants it; unchanged where its platform has no such virtual package."""
+        if self.package is not None:
+            return target.with_packages((self.package,)) if target.may_offer(self.package) else target
+        kept = tuple(p for p in target.virtual_packages if p.name != self.name)
+        return Target(platform=target.platform, virtual_packages=kept)
+
+
+def overrides_of(environment: Mapping[str, str]) -> tuple[Override, ...]:
+    """What ``CONDA_OVERRIDE_CUDA``, ``_GLIBC``, ``_LINUX``, ``_OSX`` and ``_ARCHSPEC`` say, as in conda.
+
+    An empty one takes the virtual package away.
+
+    :raises InputError: for what is neither a version nor, for ``_ARCHSPEC``, a microarchitecture.
+    """
+    found = []
+    for word, name in _OVERRIDES.items():
+        variable = f"CONDA_OVERRIDE_{word}"
+        text = environment.get(variable)
+        if text is None:
+            continue
+        pattern = r"[a-z][a-z0-9_]*" if name == "__archspec" else r"\d+(\.\d+)*"
+        if text and not re.fullmatch(pattern, text):
+            raise InputError(f"{text!r} is no version of {name}", at=variable, do=f"unset {variable}")
+        version, build = ("1", text) if name == "__archspec" else (text, "0")
+        package = VirtualPackage(name=name, version=version, build=build) if text else None
+        found.append(Override(variable=variable, name=name, package=package))
+    return tuple(found)
 
 
 def default_target(platform: str) -> Target:

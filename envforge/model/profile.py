@@ -1,16 +1,64 @@
-"""Profiles: facts about one kind of node, as far as a solver may assume them."""
+"""Profiles: facts about one kind of node, and the target that a solver may assume on it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from envforge.errors import InputError
-from envforge.model.platforms import PLATFORMS, Target, VirtualPackage, default_target
+from envforge.model.platforms import PLATFORMS, Target, VirtualPackage, check_platform, default_target
 
-__all__ = ["intersected", "parse_profile"]
+__all__ = ["ClusterProfile", "intersected", "option_for", "parse_profile"]
 
-_ARCHSPEC = re.compile(r"x86_64(_v[234])?|aarch64|ppc64le|[a-z][a-z0-9_]*")
+_ARCHSPEC = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterProfile:
+    """Facts about one kind of node, as ``envforge probe`` finds them; ``None`` is what it could not find out.
+
+    ``kernel`` is Linux's version, ``macos`` that of macOS, of which a platform has one.
+    ``microarchitecture`` is archspec's name of the processor's level, such as ``x86_64_v3``.  ``cuda`` is
+    the newest CUDA that the NVIDIA driver runs, ``driver`` the driver's own version, and ``distribution``
+    what the system calls itself, for people.
+
+    :raises InputError: for an unknown platform, and for what is no version or no name.
+    """
+
+    platform: str
+    glibc: str | None = None
+    kernel: str | None = None
+    macos: str | None = None
+    microarchitecture: str | None = None
+    cuda: str | None = None
+    driver: str | None = None
+    distribution: str | None = None
+
+    def __post_init__(self) -> None:
+        check_platform(self.platform, at="platform")
+        for name in ("glibc", "kernel", "macos", "cuda", "driver"):
+            value = getattr(self, name)
+            if value is not None and not _VERSION.fullmatch(value):
+                raise InputError(f"{value[:40]!r} is not a version", at=name)
+        if self.microarchitecture is not None and not _ARCHSPEC.fullmatch(self.microarchitecture):
+            raise InputError(
+                f"{self.microarchitecture[:40]!r} is not a microarchitecture", at="microarchitecture"
+            )
+
+    def target(self) -> Target:
+        """The platform with these facts; what is not known is as for every target of the platform."""
+        facts = (
+            ("__glibc", self.glibc),
+            ("__linux", self.kernel),
+            ("__osx", self.macos),
+            ("__cuda", self.cuda),
+        )
+        changes = [VirtualPackage(name=name, version=version) for name, version in facts if version]
+        if self.microarchitecture is not None:
+            changes.append(VirtualPackage(name="__archspec", version="1", build=self.microarchitecture))
+        return default_target(self.platform).with_packages(tuple(changes))
 
 
 def parse_profile(text: str) -> Target:
@@ -31,7 +79,7 @@ def parse_profile(text: str) -> Target:
     changes = []
     for word in words[1:]:
         name, equals, version = word.partition("=")
-        if equals and re.fullmatch(r"\d+(\.\d+)*", version):
+        if equals and _VERSION.fullmatch(version):
             changes.append(VirtualPackage(name=f"__{name.removeprefix('__')}", version=version))
         elif not equals and _ARCHSPEC.fullmatch(word):
             changes.append(VirtualPackage(name="__archspec", version="1", build=word))
@@ -42,6 +90,13 @@ def parse_profile(text: str) -> Target:
                 do="write it as: --profile 'linux-64 glibc=2.28 cuda=12.4 x86_64_v3'",
             )
     return default_target(words[0]).with_packages(tuple(changes))
+
+
+def option_for(package: VirtualPackage) -> str:
+    """What to say to ``envforge lock`` so that it assumes ``package``: ``--cuda 12.4``."""
+    if package.name in ("__cuda", "__glibc"):
+        return f"--{package.name.removeprefix('__')} {package.version}"
+    return f"--virtual-package {package}"
 
 
 def intersected(targets: Iterable[Target]) -> tuple[Target, ...]:

@@ -25,6 +25,7 @@ from envforge.node.bytecode import Bytecode, Compiler
 from envforge.node.conda import (
     ExtractedPackage,
     link_packages,
+    placed,
     post_link_scripts,
     python_version,
     site_packages_of,
@@ -162,6 +163,8 @@ class _Builder:
                 return list(pool.map(unpack, rows))
 
     def _stored(self, row: LockedPackage) -> StoredTree:
+        if not self.shop.mend and self.plan.source.unpacked(row):
+            return self.shop.store.proven_tree(row.filename, row.sha256 or "")
         instead = self.shop.work / "unpacked" if self.shop.mend else None
         artifact = self.plan.source.artifact(row)
         return self.shop.store.tree(artifact, row.filename, row.sha256 or "", instead=instead)
@@ -210,8 +213,7 @@ class _Builder:
                 progress.advance(1)
                 return stored
 
-            artifact = self.plan.source.artifact
-            self.wheels = place_wheels(rows, artifact, unpack, tree.site_packages, jobs=shop.jobs)
+            self.wheels = place_wheels(rows, unpack, tree.site_packages, jobs=shop.jobs)
         check_places(self.wheels, tree.path, tree.owners, tree.site_packages)
         self.chosen = winners(self.wheels)
         target = Target(tree.path, self.plan.final, tree.site_packages, self.linker)
@@ -311,6 +313,8 @@ class _Builder:
         states |= {name: state_of(file_record(tree.path, name)) for name in written}
         for compiler, bytecode in made if not self.shop.mend else ():
             bytecode.keep(tree.path, hashes, compiler, self.shop.store, self.linker)
+        if not self.shop.mend:
+            self._keep_lists(tree, hashes)
         return {name: record_of(name, states[name], *_owner(name, tree.owners)) for name in sorted(states)}
 
     def _check(self, expected: Mapping[str, str], hashes: Mapping[str, str], owners: Owners) -> None:
@@ -323,7 +327,37 @@ class _Builder:
         }
         for owner in sorted(doubtful):
             row, stored = rows[owner]
+            if self.plan.source.unpacked(row):
+                self.shop.store.proven_tree(row.filename, row.sha256 or "")
+                continue
             self.shop.store.confirm(stored, self.plan.source.artifact(row), row.filename, row.sha256 or "")
+
+    def _keep_lists(self, tree: _Tree, hashes: Mapping[str, str]) -> None:
+        """Write down what was unpacked, now that all of it is proven: most of it was just hashed."""
+        store = self.shop.store
+        brought = [
+            (row := package.row, package.tree, f"conda:{row.name}", self._conda_places(package, tree))
+            for package in self.packages
+            if not store.has_list(package.row.sha256 or "")
+        ]
+        brought += [
+            (wheel.row, wheel.tree.path, wheel.owner, {n: place for place, n in wheel.members.items()})
+            for wheel in self.wheels
+            if not store.has_list(wheel.row.sha256 or "")
+        ]
+        for row, stored, owner, places in brought:
+            known = {
+                name: hashes[place]
+                for name, place in places.items()
+                if tree.owners.get(place) == (owner, "packaged") and place in hashes
+            }
+            store.add_list(row.sha256 or "", stored, known)
+
+    def _conda_places(self, package: ExtractedPackage, tree: _Tree) -> dict[str, str]:
+        if self.plan.scripts:  # which may have written into what was copied
+            return {}
+        names = (entry["_path"] for entry in package.paths if not entry["_path"].endswith(".pyc"))
+        return {name: placed(package, name, tree.site_packages) for name in names}
 
 
 def bytecode_key(plan: Blueprint) -> str | None:

@@ -290,11 +290,12 @@ class BundleSource:
         return self._store.add_artifact(sha256, lambda path: self.bundle.copy(RUNTIME, path, sha256))
 
     def prepare(self, rows: Sequence[LockedPackage]) -> None:
-        """Whether everything is at hand: in the bundle, or, what a delta leaves out, in the store.
+        """Whether everything is at hand: in the bundle, or, what a delta leaves out, in the store, as an
+        artifact or as what was unpacked from it.
 
         :raises CouldNotError: naming what is not.
         """
-        missing = [row.filename for row in rows if not self._has(row.sha256 or "")]
+        missing = [row.filename for row in rows if not (self._has(row.sha256 or "") or self.unpacked(row))]
         if self.runtime and RUNTIME not in self.bundle.members and self._store.artifact(self.runtime) is None:
             missing.append(RUNTIME)
         if missing:
@@ -313,6 +314,11 @@ class BundleSource:
 
     def _has(self, sha256: str) -> bool:
         return self.bundle.holding(sha256) is not None or self._store.artifact(sha256) is not None
+
+    def unpacked(self, package: LockedPackage) -> bool:
+        """Whether a delta leaves the row out, and the store has proof of what was unpacked from it."""
+        sha256 = package.sha256 or ""
+        return not self._has(sha256) and self._store.proves(sha256)
 
     def artifact(self, package: LockedPackage) -> Path:
         """The file of one row, in the store.

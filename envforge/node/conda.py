@@ -30,6 +30,7 @@ from envforge.node.links import escaping_link
 __all__ = [
     "ExtractedPackage",
     "link_packages",
+    "placed",
     "post_link_scripts",
     "python_version",
     "site_packages_of",
@@ -143,7 +144,7 @@ def link_packages(
     for package in packages:
         # Bytecode that Python would have passed over; nobody else has a link to this name.
         for name in stale_bytecode(package.tree) - lost.get(package.row.name, set()):
-            (tree / _placed(package, name, site_packages)).unlink(missing_ok=True)
+            (tree / placed(package, name, site_packages)).unlink(missing_ok=True)
     places = {package.name: dict(package.places) for package in claims}
     return tuple(sorted({places[owner][name] for owner, names in lost.items() for name in names}))
 
@@ -153,7 +154,7 @@ def _claims(package: ExtractedPackage, site_packages: str | None) -> Claims:
     return Claims(
         name=package.row.name,
         depends=tuple(str(spec).split(" ")[0] for spec in package.index.get("depends") or ()),
-        files={e["_path"]: _placed(package, e["_path"], site_packages) for e in entries},
+        files={e["_path"]: placed(package, e["_path"], site_packages) for e in entries},
         commands={command: f"bin/{command}" for command in entry_points(package.tree, package.row.filename)},
     )
 
@@ -321,13 +322,13 @@ def _check_symlinks(packages: Sequence[ExtractedPackage], site_packages: str | N
         for entry in package.paths:
             path = package.tree / entry["_path"]
             if entry.get("path_type") != "directory" and path.is_symlink():
-                placed = tuple(_placed(package, entry["_path"], site_packages).split("/"))
-                links.setdefault(placed, []).append(os.readlink(path))  # noqa: PTH115 - the text as it is
+                place = tuple(placed(package, entry["_path"], site_packages).split("/"))
+                links.setdefault(place, []).append(os.readlink(path))  # noqa: PTH115 - the text as it is
     if not links:
         return
     for package in packages:
         for entry in package.paths:
-            found = escaping_link(_placed(package, entry["_path"], site_packages), links)
+            found = escaping_link(placed(package, entry["_path"], site_packages), links)
             if found is not None:
                 raise InputError(
                     f"{package.row.filename} would write through a symlink that leaves the prefix",
@@ -336,8 +337,8 @@ def _check_symlinks(packages: Sequence[ExtractedPackage], site_packages: str | N
                 )
 
 
-def _placed(package: ExtractedPackage, name: str, site_packages: str | None) -> str:
-    """Where a file of a package goes, relative to the prefix."""
+def placed(package: ExtractedPackage, name: str, site_packages: str | None) -> str:
+    """Where the file ``name`` of a package goes, relative to the prefix."""
     if site_packages is not None and package.index.get("noarch") == "python":
         for start, place in (("site-packages/", f"{site_packages}/"), ("python-scripts/", "bin/")):
             if name.startswith(start):

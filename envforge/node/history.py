@@ -30,6 +30,7 @@ __all__ = [
     "point_to",
     "read_note",
     "rollback",
+    "stores_before",
     "uninstall",
     "write_note",
 ]
@@ -86,6 +87,13 @@ def read_note(prefix: Prefix, generation: Path) -> Installation:
         except OSError:
             return Installation(made="")
         return Installation(made=made.isoformat(timespec="microseconds").replace("+00:00", "Z"))
+
+
+def stores_before(prefix: Prefix) -> tuple[Path, ...]:
+    """The layers of the store that the current generation was made from, as far as they are still there."""
+    current = prefix.current()
+    layers = () if current is None else map(Path, read_note(prefix, current).stores)
+    return tuple(layer for layer in layers if layer.is_absolute() and layer.is_dir())
 
 
 def write_note(prefix: Prefix, generation: Path, installation: Installation) -> None:

@@ -289,6 +289,7 @@ class _Installation:
             files=len(plain),
             size=sum(record.size or 0 for record in plain),
             changes=changes,
+            stores=tuple(str(layer) for layer in self.store.layers),
         )
         write_note(self.prefix, generation, installation)
 

@@ -8,7 +8,7 @@ links cannot be made.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from envforge.errors import EnvforgeError
 from envforge.model.lockfile import LockedPackage
 from envforge.node.sources import ArtifactSource
 
-__all__ = ["Amount", "Needs", "needs_of"]
+__all__ = ["Amount", "Needs", "first_needs", "needs_of"]
 
 _SLACK = 2048
 """Bytes that a file takes on top of its size: half a block of a usual file system."""
@@ -112,6 +112,21 @@ def needs_of(
     )
 
 
+def first_needs(artifacts: Iterable[tuple[int, Contents | None]]) -> Amount:
+    """What a first installation writes whose artifacts are put into the store, too, as a bundle's are.
+
+    :param artifacts: the size of each in bytes, and what it holds, if that is known.
+    """
+    total = _written(0, _OWN_FILES)
+    for size, content in artifacts:
+        total += _written(size, 1)
+        if content is not None:
+            total += (
+                _whole(content) + _info(content) + _bytecode(content) + _linked(content) + _records(content)
+            )
+    return total
+
+
 def _stored(store: Store, sha256: str) -> Path | None:
     trees = (layer / "trees" / sha256[:2] / sha256 for layer in store.layers)
     return next((tree for tree in trees if tree.is_dir()), None)
@@ -155,8 +170,8 @@ def _whole(content: Contents) -> Amount:
 
 
 def _info(content: Contents) -> Amount:
-    """The unpacked package's own records, which hold its list twice."""
-    return _written(2 * content.listing, _INFO_FILES)
+    """The unpacked package's own records, which hold its list twice, and the store's list."""
+    return _written(3 * content.listing, _INFO_FILES + 1)
 
 
 def _bytecode(content: Contents) -> Amount:

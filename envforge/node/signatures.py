@@ -19,9 +19,10 @@ from envforge.errors import CouldNotError, InputError
 from envforge.formats import dsse_json, trusted_keys
 from envforge.model.signature import NAMESPACE, Signed, TrustedKey
 from envforge.node.documents import read_document
+from envforge.settings import FROM_BUNDLE
 
 __all__ = [
-    "CHECKSUM", "DSSE", "FROM_BUNDLE", "SSH", "TrustedKeys", "check_signature", "read_trusted",
+    "CHECKSUM", "DSSE", "SSH", "TrustedKeys", "check_signature", "read_trusted",
     "refuse_own_voice",
 ]  # fmt: skip
 
@@ -29,8 +30,6 @@ CHECKSUM = ".sha256"
 DSSE = ".dsse.json"
 SSH = ".sig"
 """What is appended to a file's name; each of them says something about the whole file."""
-FROM_BUNDLE = "ENVFORGE_FROM_BUNDLE"
-"""The variable in which a bundle's header says which bundle this envforge was unpacked from."""
 
 _SSH_LIMIT = 64 << 10
 _DO_NOT = "do not use it; ask whoever sent it for the file and its signature"

@@ -57,6 +57,12 @@ class ArtifactSource(Protocol):
     def peek(self, package: LockedPackage) -> Path | None:
         """The file of one row if it can be looked at without anything being written."""
 
+    def unpacked(self, package: LockedPackage) -> bool:
+        """Whether the artifact of one row is neither at hand nor needed.
+
+        The store then has what was unpacked from it, and can prove that.
+        """
+
     def estimate(self) -> tuple[int, int] | None:
         """About how many bytes and files installing all of it writes, where the source itself says so."""
 
@@ -127,6 +133,10 @@ class MirrorSource(_WithoutRuntime):
             )
         return path
 
+    def unpacked(self, package: LockedPackage) -> bool:  # noqa: ARG002 - as the others have it
+        """No: a mirror has its artifacts."""
+        return False
+
     def peek(self, package: LockedPackage) -> Path | None:
         """The file in the mirror, ``None`` if it is not there."""
         relative = self._by_sha256.get(package.sha256 or "")
@@ -154,6 +164,10 @@ class StoreSource(_WithoutRuntime):
     def prepare(self, rows: Sequence[LockedPackage]) -> None:
         """Fetch what the store lacks."""
         self._fetch(rows)
+
+    def unpacked(self, package: LockedPackage) -> bool:  # noqa: ARG002 - as the others have it
+        """No: what is lacking is fetched."""
+        return False
 
     @property
     def lockfile(self) -> Lockfile:

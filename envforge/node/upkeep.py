@@ -14,6 +14,7 @@ from pathlib import Path
 
 from envforge.edges.extract import package_paths
 from envforge.edges.hashing import file_sha256
+from envforge.edges.listing import read_listing
 from envforge.edges.scratch import disk_error
 from envforge.edges.store import KINDS, Store
 from envforge.edges.wheels import tree_hashes
@@ -27,7 +28,7 @@ _DAY = 24 * 3600
 
 @dataclass(frozen=True, kw_only=True)
 class StoreEntry:
-    """One artifact, unpacked package, or package's bytecode in a layer of a store.
+    """One artifact, unpacked package, list of that, or package's bytecode in a layer of a store.
 
     ``size`` are bytes and ``files`` counts of what is not counted before, as one file may be there twice;
     ``used`` is when it was last of use to an installation, in seconds since 1970.
@@ -153,6 +154,8 @@ def _first_altered(entry: StoreEntry) -> str | None:
     try:
         if entry.kind == "artifacts":
             return None if file_sha256(entry.path) == entry.sha256 else entry.path.name
+        if entry.kind == "lists":
+            return None if read_listing(entry.path) is not None else entry.path.name
         hashes = _bytecode_hashes(entry.path) if entry.kind == "bytecode" else _package_hashes(entry.path)
         for name, sha256 in hashes.items():
             if file_sha256(entry.path / name) != sha256:

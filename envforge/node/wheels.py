@@ -18,7 +18,7 @@ from pathlib import Path
 
 from envforge.edges.linking import Linker
 from envforge.edges.store import StoredTree
-from envforge.edges.wheels import read_wheel
+from envforge.edges.wheels import read_unpacked_wheel, read_wheel
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.node.placing import EntryPoint, PlacedWheel, Winners, place_wheel
@@ -33,7 +33,6 @@ _OURS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 def place_wheels(
     rows: Sequence[LockedPackage],
-    artifact: Callable[[LockedPackage], Path],
     unpack: Callable[[LockedPackage], StoredTree],
     site_packages: str,
     *,
@@ -41,7 +40,6 @@ def place_wheels(
 ) -> list[PlacedWheel]:
     """Have every wheel unpacked and find out where its files go, in the order of ``rows``.
 
-    :param artifact: where a wheel is.
     :param unpack: has the wheel's hash checked, and its tree in the store.
     :param site_packages: relative to the prefix.
     :raises CouldNotError: if one is not the file that was locked.
@@ -50,7 +48,11 @@ def place_wheels(
 
     def place(row: LockedPackage) -> PlacedWheel:
         tree = unpack(row)
-        return place_wheel(row, tree, read_wheel(artifact(row), row.filename), site_packages)
+        if tree.artifact is None:
+            contents = read_unpacked_wheel(tree.path, row.filename)
+        else:
+            contents = read_wheel(tree.artifact, row.filename)
+        return place_wheel(row, tree, contents, site_packages)
 
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(place, rows))

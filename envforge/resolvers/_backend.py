@@ -13,8 +13,8 @@ from typing import Any
 from envforge.edges.process import Command, Completed, run, uv_executable
 from envforge.errors import CouldNotError, InputError
 from envforge.model.urls import redacted
+from envforge.resolvers._places import Places, certificates
 from envforge.resolvers._request import cutoff
-from envforge.resolvers.pypi import certificates, index_options
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -68,7 +68,7 @@ class Uv:
         argv += ["--color", "never", "--cache-dir", str(self.cache)]
         env = {"TMPDIR": str(work)}
         if indexes:
-            options, variables = index_options(self.indexes)
+            options, variables = Places(indexes=self.indexes).options()
             argv += options
             env |= variables | certificates()
             if self.exclude_newer is not None:

@@ -15,6 +15,7 @@ from packaging.utils import parse_wheel_filename
 from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
+from envforge.resolvers._hashes import Hashing
 from envforge.resolvers._request import PypiRequest
 from envforge.resolvers._targets import wheel_rank, wheel_tags
 
@@ -54,50 +55,62 @@ def read_pylock(text: str) -> Pylock:
         ) from error
 
 
-def choose(pylock: Pylock, request: PypiRequest) -> tuple[Chosen, ...]:
+def choose(pylock: Pylock, request: PypiRequest, hashing: Hashing) -> tuple[Chosen, ...]:
     """One wheel for each package, the one that pip would take on the target; sorted by name.
 
-    :raises UnsatisfiableError: for a package of which no wheel fits.
+    :raises UnsatisfiableError: for a package of which no wheel fits, or none with a hash that was asked for.
     """
     ranks = {tag: rank for rank, tag in enumerate(wheel_tags(request.target, request.python_version))}
-    chosen = (_one(package, ranks, request) for package in pylock.packages)
+    chosen = (_one(package, ranks, request, hashing) for package in pylock.packages)
     return tuple(sorted(chosen, key=lambda one: one.name))
 
 
-def sdists(pylock: Pylock, names: Collection[str]) -> tuple[Chosen, ...]:
-    """The sdist of each of the packages ``names`` that is to be built, sorted by name."""
-    found = [
-        Chosen(
+def sdists(
+    pylock: Pylock, names: Collection[str], request: PypiRequest, hashing: Hashing
+) -> tuple[Chosen, ...]:
+    """The sdist of each of the packages ``names`` that is to be built, sorted by name.
+
+    :raises UnsatisfiableError: for one that does not have a hash that was asked for.
+    """
+    found = []
+    for package in pylock.packages:
+        if package.sdist is None or canonical_name(package.name) not in names:
+            continue
+        one = Chosen(
             name=canonical_name(package.name),
             version=str(package.version or ""),
             url=_clean(package.sdist.url or Path(package.sdist.path or "").as_uri()),
             sha256=package.sdist.hashes.get("sha256"),
         )
-        for package in pylock.packages
-        if package.sdist is not None and canonical_name(package.name) in names
-    ]
+        if not hashing.accepts(one.name, one.url, package.sdist.hashes):
+            raise hashing.refused(one.name, one.version, [one.sha256], request.assumed)
+        found.append(one)
     return tuple(sorted(found, key=lambda one: one.name))
 
 
-def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest) -> Chosen:
-    best = min(
+def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest, hashing: Hashing) -> Chosen:
+    fitting = sorted(
         (
             (rank, url, hashes)
             for url, hashes in _files(package)
             if (rank := wheel_rank(_filename(url), ranks)) is not None
         ),
         key=lambda found: (found[0], found[1]),
-        default=None,
     )
-    if best is None:
+    if not fitting:
         raise UnsatisfiableError(
             f"no wheel of {package.name} {package.version or ''} fits {request.assumed}",
             do=f"take {package.name} from conda: write it outside pip:",
         )
-    _, url, hashes = best
+    name = canonical_name(package.name)
+    best = next(((u, h) for _, u, h in fitting if hashing.accepts(name, u, h)), None)
+    if best is None:
+        there = [hashes.get("sha256") for _, _, hashes in fitting]
+        raise hashing.refused(name, str(package.version or ""), there, request.assumed)
+    url, hashes = best
     _, version, _, _ = parse_wheel_filename(_filename(url))
     return Chosen(
-        name=canonical_name(package.name),
+        name=name,
         version=str(package.version or version),
         url=url,
         sha256=hashes.get("sha256"),

@@ -23,7 +23,7 @@ from envforge.errors import CouldNotError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
 
-__all__ = ["Asked", "Metadata", "asked_for", "parse_metadata", "wheel_metadata", "wheel_sha256"]
+__all__ = ["Asked", "Metadata", "asked_for", "parse_metadata", "wheel_metadata"]
 
 _LIMIT = 16 << 20
 """No METADATA is longer; the longest on PyPI are some 100 kB."""
@@ -137,15 +137,6 @@ def wheel_metadata(fetcher: Fetcher, url: str, sha256: str) -> str:
         path = Path(directory) / "wheel"
         fetcher.download(url, path, sha256=sha256)
         return _inside(path, url)
-
-
-def wheel_sha256(fetcher: Fetcher, url: str) -> str:
-    """The sha256 of a wheel whose index does not say it.
-
-    :raises CouldNotError: if it cannot be downloaded.
-    """
-    with tempfile.TemporaryDirectory(prefix="envforge-") as directory:
-        return fetcher.download(url.partition("#")[0], Path(directory) / "wheel", sha256=None).sha256
 
 
 def _name_and_version(url: str) -> tuple[str, str]:

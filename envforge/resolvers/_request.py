@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from urllib.parse import urlsplit
 
@@ -16,19 +17,26 @@ from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
 from envforge.model.urls import redacted
+from envforge.resolvers._places import PYPI, Places
 from envforge.resolvers._targets import marker_environment
 
 __all__ = [
+    "PINS",
     "ProvidedDistribution",
     "PypiRequest",
     "Wanted",
     "cutoff",
     "parse_requirement",
+    "project_of",
     "requirement_name",
     "wanted",
 ]
 
+_PATH = re.compile(r"(?P<path>\.{1,2}(?:/[^\[\]]*)?|/[^\[\]]*)(?P<extras>\[[^\[\]]*\])?")
 _NOT_ON_AN_INDEX = re.compile(r"-|\.|/|~|[\w+]+:|[A-Za-z]:\\")
+
+PINS = "envforge-pins"
+"""The project that uv is told requires what comes from an index of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +57,7 @@ class ProvidedDistribution:
 class PypiRequest:
     """What to resolve: requirements, the target, the full Python version, and what conda brings already.
 
-    ``indexes`` are simple index URLs; the first is the default index, the others are searched before it,
-    and a project is taken from the first index that has it.  Empty means PyPI.  A ``file:`` URL is a
-    simple index in a directory, or a directory of wheels.
+    ``constraints`` limit the versions of what is needed anyway.  ``places`` are where to look.
     ``exclude_newer`` is RFC 3339, or a date, whose whole day (UTC) still counts.
     ``preferred`` are names and versions that are kept where they still fit.
     ``no_binary`` are the projects of which an sdist is looked for and no wheel; ``built`` are names of
@@ -62,7 +68,8 @@ class PypiRequest:
     target: Target
     python_version: str
     provided: tuple[ProvidedDistribution, ...] = ()
-    indexes: tuple[str, ...] = ()
+    constraints: tuple[Line, ...] = ()
+    places: Places = field(default_factory=Places)
     exclude_newer: str | None = None
     preferred: tuple[tuple[str, str], ...] = ()
     prerelease: bool = False
@@ -72,7 +79,7 @@ class PypiRequest:
     @property
     def index(self) -> str:
         """The default index, for people: without credentials."""
-        return redacted(self.indexes[0]) if self.indexes else "https://pypi.org/simple"
+        return redacted(self.places.indexes[0]) if self.places.indexes else PYPI
 
     @property
     def assumed(self) -> str:
@@ -102,6 +109,12 @@ class Wanted:
         if self.requirement.url is not None:
             return f"{self.requirement.name}{extras} @ {self.requirement.url}"
         return f"{self.requirement.name}{extras}{self.requirement.specifier}"
+
+
+def project_of(text: str) -> tuple[str, str] | None:
+    """The path and the extras (``[one,two]``, or nothing) of a requirement that is a path; else ``None``."""
+    match = _PATH.fullmatch(text.strip())
+    return None if match is None else (match["path"], match["extras"] or "")
 
 
 def parse_requirement(line: Line) -> Requirement:
@@ -150,11 +163,11 @@ def requirement_name(line: Line) -> str:
     return canonical_name(parse_requirement(line).name)
 
 
-def wanted(request: PypiRequest) -> tuple[Wanted, ...]:
-    """The requirements that count for the target: by their line's platforms and by their marker."""
+def wanted(request: PypiRequest, lines: Iterable[Line]) -> tuple[Wanted, ...]:
+    """Those of the requirements, or constraints, that count for the target: by platforms and by marker."""
     environment = marker_environment(request.target, request.python_version) | {"extra": ""}
     found = []
-    for line in request.requirements:
+    for line in lines:
         if not line.applies_to(request.target.platform):
             continue
         requirement = parse_requirement(line)

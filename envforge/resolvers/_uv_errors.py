@@ -16,7 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
-from envforge.resolvers._request import PypiRequest, Wanted
+from envforge.resolvers._request import PINS, PypiRequest, Wanted
 from envforge.resolvers._stubs import Stub
 
 __all__ = ["clashing_url", "translated"]
@@ -37,14 +37,21 @@ _PYTHON = re.compile(rf"({_NAME})(?:[=<>!~]\S*)? depends? on Python\s?([<>=!~]\S
 _BROKEN = re.compile(
     rf"({_NAME})(?:[=<>!~]\S*)? has (an invalid package format|invalid metadata|inconsistent metadata)"
 )
+_OURS = re.compile(rf"{PINS}(==0)?\s+depends\s+on")
 _URL = re.compile(r"(?:https?|file)://[^\s`)]+")
 
 
 def translated(
-    stderr: str, request: PypiRequest, wanted: Sequence[Wanted], stubs: Mapping[str, Stub], *, offline: bool
+    stderr: str,
+    request: PypiRequest,
+    wanted: Sequence[Wanted],
+    limits: Sequence[Wanted],
+    stubs: Mapping[str, Stub],
+    *,
+    offline: bool,
 ) -> EnvforgeError:
-    """The error that uv's ``stderr`` stands for."""
-    story = redacted(stderr.strip())
+    """The error that uv's ``stderr`` stands for; ``limits`` are the constraints."""
+    story = _OURS.sub("you require", redacted(stderr.strip()))
     text = " ".join(story.split())
     if "No solution found" not in text:
         return (
@@ -53,14 +60,14 @@ def translated(
             or _failed(text, story, request, offline=offline)
         )
     return (
-        _clash(text, story, wanted, stubs)
+        _clash(text, story, wanted, limits, stubs)
         or _unknown(text, story, request, wanted, offline=offline)
         or _too_new(text, story, request, wanted)
         or _wrong_python(text, story, request, wanted)
         or _no_sdist(text, story, request, wanted)
         or _no_wheel(text, story, request, wanted)
         or _broken(text, story, request)
-        or _no_set(text, story, request, wanted)
+        or _no_set(text, story, request, (*wanted, *limits))
     )
 
 
@@ -84,7 +91,7 @@ def _brings(stub: Stub) -> str:
 
 
 def _clash(
-    text: str, story: str, wanted: Sequence[Wanted], stubs: Mapping[str, Stub]
+    text: str, story: str, wanted: Sequence[Wanted], limits: Sequence[Wanted], stubs: Mapping[str, Stub]
 ) -> UnsatisfiableError | None:
     for one in wanted:
         stub = stubs.get(one.name)
@@ -95,6 +102,16 @@ def _clash(
         if stub is not None and not _contains(versions, stub):
             needs = f"{requirer} needs {name}{versions.rstrip(',.')}"
             return _clash_error(needs, stub, _at((requirer,), wanted), story)
+    for one in limits:
+        stub = stubs.get(one.name)
+        fits = stub is None or one.requirement.specifier.contains(stub.version, prereleases=True)
+        if stub is not None and not fits and _names(text, one.name):
+            return UnsatisfiableError(
+                f"the constraint {redacted(one.line.text)} is not met: {_brings(stub)}",
+                at=one.line.at,
+                do=f"ask conda for a {stub.distribution.conda_name} that fits, or relax the constraint",
+                story=story,
+            )
     return None
 
 
@@ -128,7 +145,9 @@ def _unknown(
         return _refused(refused[1], _first_url(text, request), story)
     requirers = [requirer for requirer, name in _NEEDS.findall(text) if name in names]
     by = f", which {requirers[0]} needs" if requirers else ""
-    where = " or ".join(redacted(url) for url in request.indexes) or request.index
+    pinned = request.places.pinned
+    own = [pinned[name] for name in map(canonical_name, names) if name in pinned]
+    where = " or ".join(redacted(url) for url in own or request.places.indexes) or request.index
     return UnsatisfiableError(
         f"no package {' and no package '.join(names)} in {where}{by}",
         at=_at(names + requirers, wanted),
@@ -229,7 +248,7 @@ def _broken(text: str, story: str, request: PypiRequest) -> CouldNotError | None
 
 
 def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]) -> UnsatisfiableError:
-    named = [one for one in wanted if re.search(rf"(?<![\w.-]){re.escape(one.name)}(?![\w-])", text)]
+    named = [one for one in wanted if _names(text, one.name)]
     what = " and ".join(redacted(one.line.text) for one in named[:3]) or "the PyPI requirements"
     empty = re.search(rf"there are no versions of ({_NAME})", text)
     if empty is not None:
@@ -245,6 +264,10 @@ def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted
         do="relax one of them; the log has the whole derivation",
         story=story,
     )
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
 
 
 def _at(names: Sequence[str], wanted: Sequence[Wanted]) -> str | None:

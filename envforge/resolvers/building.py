@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,11 +19,12 @@ from packaging.utils import parse_wheel_filename
 
 from envforge.edges.archive import checked_wheel
 from envforge.edges.building import OLDEST, canonical_wheel, copy_project, unpack_sdist
-from envforge.edges.fetch import Downloaded, Fetcher
+from envforge.edges.fetch import Fetcher
 from envforge.edges.hashing import file_sha256
 from envforge.edges.machine import glibc_version
 from envforge.errors import CouldNotError, InputError, UnsatisfiableError
 from envforge.formats.elf import read_elf
+from envforge.model.access import Access
 from envforge.model.built import BUILT, BuiltWheel, built_wheels
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import Target
@@ -32,9 +33,8 @@ from envforge.reporting import Reporter
 from envforge.resolvers._backend import Uv, lock_requires, make_environment, read_build_system
 from envforge.resolvers._targets import wheel_tags
 
-__all__ = ["Builder", "BuildingFetcher", "Project", "Sdist", "Uv", "check_fits", "project_of"]
+__all__ = ["Builder", "BuildingFetcher", "Project", "Sdist", "Uv", "check_fits"]
 
-_PATH = re.compile(r"(?P<path>\.{1,2}(?:/[^\[\]]*)?|/[^\[\]]*)(?P<extras>\[[^\[\]]*\])?")
 _LIBC = re.compile(r"(libc|libm|libpthread|libdl|librt|libutil|libgcc_s|libstdc\+\+|ld-linux[\w-]*)\.so\.\d+")
 _PROJECT_TIME = OLDEST
 """A project has no time of its own: that of its files is when they were checked out."""
@@ -58,12 +58,6 @@ class Project:
     path: Path
     source: str
     at: str
-
-
-def project_of(text: str) -> tuple[str, str] | None:
-    """The path and the extras (``[one,two]``, or nothing) of a requirement that is a path; else ``None``."""
-    match = _PATH.fullmatch(text.strip())
-    return None if match is None else (match["path"], match["extras"] or "")
 
 
 class Builder:
@@ -329,34 +323,27 @@ class BuildingFetcher(Fetcher):
     """
 
     def __init__(
-        self, lockfiles: Iterable[tuple[Lockfile, Path]], *, cache: Path, reporter: Reporter
+        self,
+        lockfiles: Iterable[tuple[Lockfile, Path]],
+        *,
+        cache: Path,
+        reporter: Reporter,
+        access: Access | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(access=access)
         self._known = {
             built.sha256: (built, base) for lockfile, base in lockfiles for _, built in built_wheels(lockfile)
         }
         self._cache = cache
         self._reporter = reporter
 
-    def download(
-        self,
-        url: str,
-        destination: Path,
-        *,
-        sha256: str | None,
-        md5: str | None = None,
-        with_md5: bool = True,
-        resume: bool = False,
-        advance: Callable[[int], None] = lambda _: None,
-    ) -> Downloaded:
-        """As any fetcher's; a wheel that was built is copied.
+    def locate(self, url: str, sha256: str | None) -> str:
+        """As any fetcher's; a wheel that was built is where it is kept, and built again if it is not.
 
-        :raises CouldNotError: also if it cannot be built again.
+        :raises CouldNotError: if it cannot be built again.
         """
         if not url.startswith(BUILT):
-            return super().download(
-                url, destination, sha256=sha256, md5=md5, with_md5=with_md5, resume=resume, advance=advance
-            )
+            return url
         if sha256 not in self._known:
             raise CouldNotError(
                 f"{url.removeprefix(BUILT)} was built when it was locked, and is not here",
@@ -366,12 +353,4 @@ class BuildingFetcher(Fetcher):
         built, base = self._known[sha256]
         uv = Uv(cache=self._cache / "uv", indexes=built.indexes, exclude_newer=None, offline=False)
         builder = Builder(uv, cache=self._cache, fetcher=self, reporter=self._reporter)
-        return super().download(
-            builder.rebuild(built, base).as_uri(),
-            destination,
-            sha256=sha256,
-            md5=md5,
-            with_md5=with_md5,
-            resume=resume,
-            advance=advance,
-        )
+        return builder.rebuild(built, base).as_uri()

@@ -5,10 +5,8 @@ Nothing is solved here.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.utils import (
     InvalidSdistFilename,
@@ -23,10 +21,7 @@ from envforge.formats.simple_index import read_page
 from envforge.model.foreign import ForeignFile
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
-from envforge.resolvers.conda import CondaRecord, CondaRequest, channel_error, open_gateway, record_of
-
-if TYPE_CHECKING:
-    from rattler import Channel, Gateway
+from envforge.resolvers.conda import CondaRecord, CondaRequest, Solver
 
 __all__ = ["channel_records", "indexed_files"]
 
@@ -37,7 +32,7 @@ _LARGEST_PAGE = 64 << 20
 
 
 def channel_records(
-    names: Mapping[str, Iterable[str]], target: Target, *, cache: Path, offline: bool = False
+    names: Mapping[str, Iterable[str]], target: Target, *, cache: Path, fetcher: Fetcher
 ) -> dict[str, tuple[CondaRecord, ...]]:
     """All records of some packages, by channel.
 
@@ -46,34 +41,11 @@ def channel_records(
     :raises InputError: if a channel does not exist.
     :raises CouldNotError: if one cannot be read.
     """
-    return asyncio.run(_channel_records(names, target, open_gateway(cache, offline=offline)))
-
-
-async def _channel_records(
-    names: Mapping[str, Iterable[str]], target: Target, source: Gateway
-) -> dict[str, tuple[CondaRecord, ...]]:
-    from rattler import Channel, MatchSpec
-    from rattler.exceptions import GatewayError
-
-    platforms = [target.platform, "noarch"]
-
-    async def one(url: str) -> tuple[CondaRecord, ...]:
-        channel: Channel = Channel(url)
-        try:
-            found = await source.query(
-                [channel],
-                platforms,  # type: ignore[arg-type]
-                [MatchSpec(name) for name in sorted(set(names[url]))],
-                recursive=False,
-                channel_relations="disabled",
-            )
-        except GatewayError as error:
-            request = CondaRequest(channels=(url,), specs=(), target=target)
-            raise channel_error(error, request) from error
-        return tuple(record_of(record) for records in found for record in records)
-
-    urls = list(names)
-    return dict(zip(urls, await asyncio.gather(*map(one, urls)), strict=True))
+    solver = Solver(cache=cache, offline=fetcher.offline, fetcher=fetcher, channels=tuple(names))
+    return {
+        url: solver.known(CondaRequest(channels=(url,), specs=(), target=target), sorted(set(wanted)))
+        for url, wanted in names.items()
+    }
 
 
 def indexed_files(

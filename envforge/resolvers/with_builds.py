@@ -13,10 +13,9 @@ from envforge.errors import CouldNotError, EnvforgeError
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.spec import Line
-from envforge.model.urls import with_login
 from envforge.resolvers._choice import Chosen
-from envforge.resolvers._request import PypiRequest
-from envforge.resolvers.building import Builder, Project, Sdist, check_fits, project_of
+from envforge.resolvers._request import PypiRequest, project_of
+from envforge.resolvers.building import Builder, Project, Sdist, check_fits
 
 __all__ = ["Ports", "Resolved", "resolve_with_builds"]
 
@@ -59,11 +58,7 @@ def resolve_with_builds(request: PypiRequest, ports: Ports, known: Mapping[str, 
     found = building.sdists(building.chosen(request)) if request.no_binary else ()
     rows = ports.resolve(replace(request, no_binary=(), built=found))
     made = {building.ports.builder.path(one).as_uri(): one for one in building.built.values()}
-    kept = [
-        replace(made[row.url], dependencies=row.dependencies, category=row.category)
-        for row in rows
-        if row.url in made
-    ]
+    kept = [replace(made[row.url], dependencies=row.dependencies) for row in rows if row.url in made]
     rows = tuple(replace(row, url=made[row.url].url) if row.url in made else row for row in rows)
     return Resolved(rows=rows, built=tuple(kept), requirements=lines)
 
@@ -111,7 +106,7 @@ class _Building:
             version=one.version,
             url=one.url,
             sha256=one.sha256 or "",
-            fetch=with_login(one.url, self.request.indexes),
+            fetch=self.request.places.with_login(one.url),
         )
         try:
             built = self.ports.builder.build(source, self.python, self.known.get(one.name))

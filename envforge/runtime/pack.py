@@ -8,8 +8,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from envforge.edges.ustar import END, header, padding
 from envforge.formats.gzip_members import gzip_members
-from envforge.formats.ustar import END, header, padding
 
 __all__ = ["Packed", "pack"]
 

@@ -32,7 +32,7 @@ __all__ = ["RuntimeTree", "link_runtime"]
 NOWHERE = Path("/nonexistent/envforge")
 _JOBS = 4
 _NOT_OURS = ("demo", "__pycache__")
-_TEXTS = ("py.typed", "templates/bundle.sh")  # the header that a bundle is held against
+_TEXTS = ("py.typed", "templates/bundle.sh", "templates/probe.sh")
 """Of envforge itself: what makes examples and recipes."""
 _OF_WHEELS = re.compile(r"[^/]+\.dist-info/(RECORD|INSTALLER|sboms/.*)")
 """What no runtime needs: it is in the receipt, or in the bundle's own list."""
@@ -88,7 +88,7 @@ def link_runtime(
     link_packages(
         packages, tree, final=NOWHERE, platform=platform, view=work / "view", links=True, jobs=_JOBS
     )
-    _link_wheels(wheels, artifact, unpack, tree, site_packages)
+    _link_wheels(wheels, unpack, tree, site_packages)
     library = site_packages.rpartition("/")[0]
     chosen = select(tree, library, platform)
     found: dict[str, Path | bytes] = {
@@ -107,14 +107,13 @@ def link_runtime(
 
 def _link_wheels(
     rows: Sequence[LockedPackage],
-    artifact: Callable[[LockedPackage], Path],
     unpack: Callable[[LockedPackage], StoredTree],
     tree: Path,
     site_packages: str,
 ) -> None:
     """Put the wheels in place of what conda packages brought to ``site-packages``: pip, setuptools."""
     shutil.rmtree(tree / site_packages, ignore_errors=True)
-    placed = place_wheels(rows, artifact, unpack, site_packages, jobs=_JOBS)
+    placed = place_wheels(rows, unpack, site_packages, jobs=_JOBS)
     check_places(placed, tree, {}, site_packages)
     link_wheels(placed, winners(placed), Target(tree, NOWHERE, site_packages, Linker()))
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from envforge.edges.scratch import owner_mark
 from envforge.model.bundle import HEADER_SIZE
-from envforge.node.signatures import FROM_BUNDLE
+from envforge.settings import FROM_BUNDLE
 from tests.bundle.conftest import Carried
 from tests.bundle.real import SMALL, publish
 from tests.bundle.test_program import OTHER
@@ -87,7 +88,9 @@ def test_what_it_says_of_itself(carried: Carried, journey: Journey) -> None:
             ("list", journey.lockfile, "--json"),
         ],
     )
-    assert listed.json["packages"] == whole.json["packages"]
+    carried_rows, rows = listed.json["packages"], whole.json["packages"]
+    sizes = {path.name: path.stat().st_size for path in journey.mirror.rglob("*.*") if path.is_file()}
+    assert [row | {"size": sizes[row["url"].rpartition("/")[2]]} for row in rows] == carried_rows
     assert (verified.status, verified.json["equal"], verified.json["platform"]) == (0, True, HERE)
     for words, text in ((["list"], "greet-client"), (["verify"], "equal to its header and manifest")):
         done = carried.node(carried.bundle, *words)
@@ -96,6 +99,24 @@ def test_what_it_says_of_itself(carried: Carried, journey: Journey) -> None:
         ["sha256sum", "-c", "greet.sh.sha256"], cwd=carried.bundle.parent, capture_output=True, text=True
     )
     assert checked.stdout == "greet.sh: OK\n"
+
+
+def test_its_help_is_that_of_the_file(carried: Carried) -> None:
+    """What was typed is what the lines of usage begin with."""
+    name = carried.bundle.name
+    stick = carried.bundle.parent
+    told = carried.node(name, cwd=stick)
+    assert (told.status, told.err) == (0, "")
+    assert f"sh ./{name} --prefix PATH" in told.out
+    told = carried.node(name, "install", "--help", cwd=stick)
+    assert told.status == 0, told.err
+    assert told.out.startswith(f"Usage: sh ./{name} install [OPTIONS] SOURCE")
+    assert "--trusted-keys" in told.out
+    assert told.out.rstrip().endswith("leave it out.")
+    told = carried.node(name, "rollback", "--help", cwd=stick)
+    assert told.out.startswith(f"Usage: sh ./{name} rollback [OPTIONS]")
+    wrong = carried.node(name, "rollback", "--sideways", cwd=stick)
+    wrong.assert_error(2, "--sideways", f"do: sh ./{name} rollback --help")
 
 
 def test_its_tail_is_a_plain_tar(carried: Carried) -> None:
@@ -164,6 +185,7 @@ def test_the_same_bytes_on_two_laptops(
     assert other.status == 0
     assert (tmp_path / "two.sh").read_bytes() == (tmp_path / "three.sh").read_bytes()
     assert {(tmp_path / f"{name}.sh").stat().st_mode & 0o777 for name in ("one", "two", "three")} == {0o755}
+    assert (tmp_path / "one.sh.sha256").stat().st_mode & 0o777 == 0o644
 
 
 # -- what goes in ----------------------------------------------------------------------------------------
@@ -343,6 +365,34 @@ def test_a_disk_that_refuses(envforge: Shell, tmp_path: Path) -> None:
     ended = envforge(*SMALL, "b.sh", "mirror", status=3, before=small)
     ended.assert_error(3, "b.sh")
     assert everything(envforge.cwd) == before
+
+
+def test_what_a_killed_run_has_left_is_removed_by_the_next(envforge: Shell, tmp_path: Path) -> None:
+    """And nothing else: the directory is the user's, and others may be at it."""
+    lock = publish(tmp_path / "site", conda(library("big", {"share/big": os.urandom(40_000_000)})))
+    envforge(*SMALL, "made.sh", lock)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "envforge", *SMALL, "other.sh", str(lock)],
+        cwd=envforge.cwd,
+        env=envforge.environment(),
+    )
+    while process.poll() is None and not list(envforge.cwd.glob(".other.sh.*")):
+        time.sleep(0.0002)
+    process.kill()
+    process.wait()
+    left = [path.name for path in envforge.cwd.glob(".*")]
+    assert {name.split(".")[1][:4] for name in left} == {"other"[:4], "work"}
+    mark = owner_mark()  # of a living process
+    host = mark.partition("-")[0]
+    stays = [
+        f".work-{mark}-abcdefgh", f".made.sh.{mark}", ".gone-fishing", ".notes.20240101-12-30", ".work-1",
+        f".work-{'0' * 8}-1-1-abcdefgh", f"work-{host}-1-1-abcdefgh",
+    ]  # fmt: skip
+    for name in stays:
+        (envforge.cwd / name).write_text("")
+        os.utime(envforge.cwd / name, (0, 0))
+    envforge(*SMALL, "made.sh", lock)
+    assert {path.name for path in envforge.cwd.iterdir()} == {*stays, "made.sh", "made.sh.sha256"}
 
 
 def test_an_interruption(envforge: Shell, journey: Journey) -> None:

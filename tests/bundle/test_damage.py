@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envforge.edges.tarball import end_of_tar, member_header, padding
+from envforge.edges.tarball import member_header
 from envforge.edges.unpack import unpack_runtime
+from envforge.edges.ustar import END, padding
 from envforge.errors import CouldNotError, InputError
 from envforge.formats import bundle_header, bundle_json, manifest_json
 from envforge.model.bundle import HEADER_SIZE, Header
@@ -158,7 +159,7 @@ def sealed(path: Path, members: bytes, manifest: bytes) -> None:
         manifest_at=HEADER_SIZE + 512, manifest_size=len(manifest),
     )  # fmt: skip
     first = member_header("manifest.json", len(manifest)) + manifest + padding(len(manifest))
-    path.write_bytes(bundle_header.write(header) + first + members + end_of_tar())
+    path.write_bytes(bundle_header.write(header) + first + members + END)
 
 
 def listed(files: dict[str, bytes]) -> bytes:
@@ -360,7 +361,7 @@ def test_any_tar_is_a_mirror_or_refused(
     files: dict[str, bytes] = {}
     if right:  # a manifest that agrees, as far as the tar can be read
         try:
-            with tarfile.open(fileobj=io.BytesIO(members + end_of_tar())) as tar:
+            with tarfile.open(fileobj=io.BytesIO(members + END)) as tar:
                 for one in tar:
                     content = tar.extractfile(one) if one.isreg() else None
                     files[one.name] = content.read() if content else b""
@@ -380,7 +381,7 @@ def test_any_tar_is_a_mirror_or_refused(
 
 def packed(*members: bytes) -> bytes:
     folder = member("runtime", b"", type=tarfile.DIRTYPE, mode=0o755)
-    return gzip.compress(folder + b"".join(members) + end_of_tar(), mtime=0)
+    return gzip.compress(folder + b"".join(members) + END, mtime=0)
 
 
 def link(name: str, to: str) -> bytes:

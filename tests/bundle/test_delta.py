@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.bundle.conftest import Carried
 from tests.bundle.real import SMALL, publish
 from tests.bundle.world import Node
-from tests.conftest import Ended, Shell
+from tests.conftest import Ended, Journey, Shell
 from tests.node.world import Artifact, conda, library, run_all
 
 BIG = conda(library("big", {"share/big": bytes(range(256)) * 2000}))
@@ -162,3 +163,106 @@ def test_the_same_runtime_is_left_out(carried: Carried, runtime_lock: Path, tmp_
     laptop("install", delta, "--prefix", "q", "--store", "empty", status=3).assert_error(
         3, "neither in the bundle nor in the store: runtime.tar.gz"
     )
+
+
+@pytest.fixture
+def of_a_mirror(envforge: Shell, locks: tuple[Path, Path]) -> Shell:
+    """An environment that was installed from a mirror, and a delta since that: the store has no artifacts."""
+    old, new = locks
+    all_well(
+        envforge,
+        [
+            ("mirror", old, "old"),
+            ("mirror", new, "new"),
+            (*SMALL, "delta.sh", "new", "--since", "old"),
+            (*SMALL, "whole.sh", "new"),
+            ("install", "old", "--prefix", "p"),
+        ],
+    )
+    return envforge
+
+
+def test_what_was_installed_from_a_mirror_is_completed(of_a_mirror: Shell) -> None:
+    store = of_a_mirror.cwd / "p.generations/store"
+    assert not (store / "artifacts").exists()
+    shutil.rmtree(of_a_mirror.cwd / "old")
+    delta, proof, whole, verified = run_all(
+        of_a_mirror,
+        [
+            ("install", "delta.sh", "--prefix", "p", "--json"),
+            ("verify", "p", "--against", "delta.sh"),
+            ("install", "whole.sh", "--prefix", "p", "--json"),
+            ("verify", "p", "--against", "whole.sh"),
+        ],
+    )
+    assert delta.status == 0, delta.err
+    assert (of_a_mirror.cwd / "p/share/a").read_text() == "2.0"
+    assert (of_a_mirror.cwd / "p/share/big").stat().st_ino == next(
+        store.glob("trees/*/*/share/big")
+    ).stat().st_ino
+    # The environment is that of the whole bundle.
+    assert (whole.status, whole.json["changed"]) == (0, False)
+    assert verified.status == 0, verified.err
+    # What a store says of itself is no proof of the lock.
+    proof.assert_error(3, "neither in the bundle nor in the store: big-1.0-0.conda")
+
+
+def test_wheels_and_commands_are_completed_too(envforge: Shell, journey: Journey) -> None:
+    """Python, packages for any platform and wheels: all of it out of the store of another environment."""
+    all_well(
+        envforge,
+        [
+            ("bundle", journey.mirror, "--since", journey.mirror, "--no-runtime", "-o", "delta.sh"),
+            ("install", journey.mirror, "--prefix", "p"),
+            ("install", "delta.sh", "--prefix", "q", "--store", "p.generations/store", "--store", "own"),
+            ("verify", "q", "--against", journey.mirror),
+        ],
+    )
+    assert not list((envforge.cwd / "own").glob("trees/*/*"))
+
+
+@pytest.mark.parametrize("how", ["content", "mode", "gone", "info"])
+def test_a_tree_that_was_altered_does_not_complete_a_delta(of_a_mirror: Shell, how: str) -> None:
+    (tree,) = (path.parent.parent for path in of_a_mirror.cwd.glob("p.generations/store/trees/*/*/share/big"))
+    name = "info/index.json" if how == "info" else "share/big"
+    if how == "mode":
+        (tree / name).chmod(0o755)
+    elif how == "gone":
+        (tree / name).unlink()
+    else:
+        with (tree / name).open("r+b") as file:
+            file.write(b"{ ")
+    refused = of_a_mirror("install", "delta.sh", "--prefix", "p", status=3)
+    refused.assert_error(3, f"the store's copy of big-1.0-0.conda was altered: {name}")
+    assert (of_a_mirror.cwd / "p/share/a").read_text() == "1.0"
+
+
+def test_a_list_is_believed_from_its_owner_alone(of_a_mirror: Shell) -> None:
+    """A list in which others could write, one of a newer version, and none at all: as if there were none."""
+    for path in of_a_mirror.cwd.glob("p.generations/store/lists/*/*"):
+        path.chmod(0o664)
+    words = ("install", "delta.sh", "--prefix", "p")
+    lacking = "neither in the bundle nor in the store: big-1.0-0.conda"
+    of_a_mirror(*words, status=3).assert_error(3, lacking)
+    for path in of_a_mirror.cwd.glob("p.generations/store/lists/*/*"):
+        path.chmod(0o644)
+        path.write_text(path.read_text().replace('"envforge_list": 1', '"envforge_list": 2'))
+    of_a_mirror(*words, status=3).assert_error(3, lacking)
+    shutil.rmtree(of_a_mirror.cwd / "p.generations/store/lists")
+    of_a_mirror(*words, status=3).assert_error(3, lacking)
+
+
+def test_the_store_that_was_named_before_is_looked_into(envforge: Shell, locks: tuple[Path, Path]) -> None:
+    old, new = locks
+    *_, done = all_well(
+        envforge,
+        [
+            ("mirror", old, "old"),
+            (*SMALL, "delta.sh", new, "--since", "old"),
+            ("install", "old", "--prefix", "p", "--store", "site"),
+            ("install", "delta.sh", "--prefix", "p", "--json"),
+        ],
+    )
+    assert done.json["changed"]
+    before = {path.name for path in (envforge.cwd / "site/trees").glob("*/*")}
+    assert len(before) == 2  # nothing was written there

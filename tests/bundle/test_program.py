@@ -103,7 +103,7 @@ def test_options_of_the_shell_do_no_harm(node: Node, option: str) -> None:
     assert done.status == 0, done.err
     assert done.err.count("next: ") == 3
     assert strict("b.sh", "verify", "x", env={"FAKE": "exit 1"}).status == 1
-    strict("b.sh").assert_error(2, "no prefix")
+    strict("b.sh", "-b").assert_error(2, "no prefix")
 
 
 def test_nothing_is_asked_of_home_or_the_working_directory(node: Node) -> None:
@@ -142,9 +142,12 @@ def from_a_stick(node: Node) -> None:
         ("verify e --strict", "verify e --strict"),
         ("list", "list B"),
         ("extract DIR", "extract B DIR"),
-        ("stage --to DIR", "stage B --to DIR"),
         ("run e -- b -b -p x --scratch y --help", "run e -- b -b -p x --scratch y --help"),
         ("history --help", "history --help"),
+        ("install --help", "install --help"),
+        ("install --store x --prefix y -h", "install --help"),
+        ("help", "help"),
+        ("stage --to=. --to x -h", "stage B --to=. --to x -h"),
         ("-b --scratch=. id e -b", "id e -b"),
     ],
 )
@@ -153,13 +156,32 @@ def test_other_commands(plain: Node, typed: str, given: str) -> None:
     write_bundle(plain.place / "stick" / "b.sh")
     done = plain("stick/b.sh", *typed.split(), env={"FAKE": 'echo "$0"'})
     assert (done.status, done.err) == (0, "")
-    where = plain.place if "--scratch=." in typed else plain.place / "stick"
+    where = plain.place if "=." in typed else plain.place / "stick"
     assert Path(done.out.rstrip()).parents[3] == where
     assert plain.words == given.replace("B", "stick/b.sh").split()
     assert everything(plain.place) == {"stick", "stick/b.sh"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--prefix", "e", "--help"], ["--version"]])
+def test_a_name_with_a_quote_can_be_pasted(plain: Node) -> None:
+    write_bundle(plain.place / "ada's env.sh")
+    refused = plain("ada's env.sh", "-b")
+    refused.assert_error(2, "no prefix", """do: sh "./ada's env.sh" --prefix PATH""")
+
+
+def test_staging_works_in_the_directory_that_it_is_for(plain: Node) -> None:
+    """The bundle may lie where all nodes of a job would unpack at once."""
+    write_bundle(plain.place / "b.sh")
+    done = plain("b.sh", "stage", "--to", "a b/c", env={"FAKE": 'echo "$0"'})
+    assert (done.status, done.err) == (0, "")
+    assert Path(done.out.rstrip()).parents[3] == plain.place / "a b/c"
+    assert plain.words == ["stage", "./b.sh", "--to", "a b/c"]
+    done = plain("b.sh", "--scratch", "d", "stage", "--to", "a b/c", env={"FAKE": 'echo "$0"'})
+    assert Path(done.out.rstrip()).parents[3] == plain.place / "d"
+    plain.record.unlink()
+    assert everything(plain.place) == {"b.sh", "a b", "a b/c", "d"}
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["--prefix", "e", "--help"], ["--version"]])
 def test_help_unpacks_nothing(plain: Node, words: list[str]) -> None:
     write_bundle(plain.place / "my env.sh", platform=OTHER, kib=123, files=45)
     done = plain("my env.sh", *words)
@@ -182,7 +204,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(node: Node) -> N
     write_bundle(place / "large.sh", kib=10**14)
     write_bundle(place / "many.sh", files=10**14)
     before = everything(place)
-    node("b.sh").assert_error(2, "no prefix", "do: sh ./b.sh --prefix PATH")
+    node("b.sh", "-b").assert_error(2, "no prefix", "do: sh ./b.sh --prefix PATH")
     node("b.sh", "--prefix", "").assert_error(2, "no prefix")
     for prefix in ("real", "file", "/", "real/..", "."):
         node("b.sh", "--prefix", prefix).assert_error(2, "not made by envforge", "name another --prefix")

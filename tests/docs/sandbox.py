@@ -22,7 +22,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,6 +34,7 @@ from envforge.demo.channel import ChannelBuilder
 from envforge.demo.index import IndexBuilder, Wheel
 from envforge.demo.interpreter import python_package
 from envforge.demo.packages import Package, noarch_python
+from tests.conftest import smaller
 from tests.runtime.conftest import installed_wheel
 
 PLACES = ("/project", "/media/stick", "/site")
@@ -45,11 +46,6 @@ SERVER = "http://mirror.example"
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
-_NEEDLESS = re.compile(
-    r"include/|lib/python[^/]+/(?:encodings/(?!__init__|aliases|ascii|latin_1|utf_8\.|idna|cp437)"
-    r"|(?:__phello__|curses|dbm|http|multiprocessing|pydoc_data|sqlite3|tomllib"
-    r"|unittest|venv|wsgiref|xml|xmlrpc|zoneinfo)/)"
-)
 _COMMENT = re.compile(r"<!-- *([a-z ]+?)(?:: *(.*?))? *-->")
 _PLACE = re.compile(rf"(?<![\w.])(?:{'|'.join(PLACES)})(?![\w-])")
 
@@ -116,7 +112,7 @@ class Outside:
         """Make them: this Python, numpy in two versions, and einops; nothing in them does anything."""
         forge = ChannelBuilder(directory / "conda-forge")
         with tempfile.TemporaryDirectory() as staging:
-            python = _smaller(python_package(Path(staging)))
+            python = smaller(python_package(Path(staging)))
         forge.add(python)
         for subdir in {"linux-64", "linux-aarch64"} - {python.subdir}:
             forge.add(Package(name="python", version=python.version, subdir=subdir))
@@ -240,12 +236,6 @@ class Sandbox:
             timeout=120,
         )
         return done.returncode, done.stdout
-
-
-def _smaller(python: Package) -> Package:
-    """The interpreter without what no page needs: every install compiles and hashes all of it."""
-    kept = {path: item for path, item in python.files.items() if not _NEEDLESS.match(path)}
-    return replace(python, files=kept)
 
 
 class _Silent(SimpleHTTPRequestHandler):

@@ -16,7 +16,7 @@ import click
 import pytest
 
 import envforge
-from envforge import errors
+from envforge import errors, settings
 from envforge.cli.app import cli
 from envforge.edges import process, signing
 from envforge.model.receipt import FileRecord, Receipt
@@ -221,7 +221,7 @@ def test_every_exit_code_is_documented() -> None:
 
 
 def test_every_environment_variable_is_documented() -> None:
-    read = r'environ(?:\.get\(|\[)"(\w+)"|"(\w+)" in os\.environ|"((?:ENVFORGE|XDG)_\w+)"'
+    read = r'environ(?:ment)?(?:\.get\(|\[)"([A-Z]\w+)"|"(\w+)" in os\.environ|"((?:ENVFORGE|XDG)_\w+)"'
     found = {
         name
         for path in PACKAGE.rglob("*.py")
@@ -235,6 +235,16 @@ def test_every_environment_variable_is_documented() -> None:
     rows = table(REFERENCE / "environment-variables.md")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert documented == found
+
+
+def test_every_setting_is_documented() -> None:
+    kinds = {"path": "a path", "paths": "a list of paths", "text": "a text", "texts": "a list of texts"}
+    kinds |= {"flag": "true or false", "table": "a table"}
+    rows = [
+        [f"`{key}`", kinds[known.kind], "yes" if known.by_project else "no", known.help]
+        for key, known in settings.KEYS.items()
+    ]
+    assert [row for row in table(REFERENCE / "settings.md") if row[0].startswith("`")] == rows
 
 
 def test_what_the_lockfile_holds_of_envforge_is_documented() -> None:

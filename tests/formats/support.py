@@ -93,6 +93,7 @@ names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True).filte
     lambda n: n not in (".", "..")
 )
 words = st.text(string.ascii_letters + string.digits + "!.+_*-", min_size=1, max_size=8)
+versions = st.text(string.ascii_letters + string.digits + "!.+_", min_size=1, max_size=8)
 lines = st.text(st.characters(exclude_categories=CONTROL), min_size=1, max_size=12)
 free = st.text(st.characters(exclude_categories=SURROGATES, exclude_characters="\0"), max_size=20)
 platforms = st.sampled_from(("linux-64", "osx-arm64"))
@@ -102,14 +103,14 @@ mappings = st.dictionaries(names, st.text(string.printable[:95], max_size=10), m
 @st.composite
 def packages(draw: st.DrawFn) -> LockedPackage:
     manager = draw(st.sampled_from(("conda", "pip")))
-    platform, name, version = draw(platforms), draw(names), draw(words)
-    url = f"{FORGE}/{draw(st.sampled_from((platform, 'noarch')))}/{name}-1-0.tar.bz2"
+    platform, name, version = draw(platforms), draw(names), draw(versions)
+    url = f"{FORGE}/{draw(st.sampled_from((platform, 'noarch')))}/{name}-{version}-0.tar.bz2"
     return LockedPackage(
         name=name,
         version=version,
         manager=manager,
         platform=platform,
-        url=url if manager == "conda" else f"https://example.org/{name}-1-py3-none-any.whl",
+        url=url if manager == "conda" else f"https://example.org/{name.replace('-', '_')}-1-py3-none-any.whl",
         sha256=draw(st.none() | hexes),
         md5=draw(hexes)[:32] if manager == "conda" else None,
         dependencies=draw(mappings),

@@ -17,7 +17,7 @@ from envforge import __version__
 from envforge.formats import conda_lock
 from envforge.model.lockfile import LockedChannel, Lockfile
 
-from .support import A, conda_row, golden, lockfile, refused
+from .support import FORGE, A, conda_row, golden, lockfile, refused
 
 
 def read(text: str) -> Lockfile:
@@ -125,7 +125,7 @@ def test_optional_follows_the_category() -> None:
 def test_secrets_are_dropped_and_placeholders_stay(given: str, kept: str) -> None:
     def change(document: Any) -> None:
         document["metadata"]["channels"][0]["url"] = given
-        document["package"][0]["url"] = f"{given}/linux-64/a-1-0.conda"
+        document["package"][0].update(name="a", version="1", url=f"{given}/linux-64/a-1-0.conda")
 
     found = read(changed(change))
     assert found.channels[0].url == kept
@@ -155,7 +155,7 @@ def put(*path: Any) -> Any:
 
 REMEDY = "lock again: envforge lock   # or take the file from version control as it was"
 VERSIONS = f"and envforge {__version__} reads"
-PLACED = "conda-lock.yml: "
+PLACED = "conda-lock.yml:1: "
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,13 @@ PLACED = "conda-lock.yml: "
     [
         (
             put("version", 2),
-            f"the lockfile has version 2, {VERSIONS} version 1",
+            f"the lockfile has version 2, which pixi wrote; envforge {__version__} reads version 1",
+            "version",
+            "lock the specification: envforge lock pixi.toml",
+        ),
+        (
+            put("version", 4),
+            f"the lockfile has version 4, {VERSIONS} version 1",
             "version",
             "use a newer envforge",
         ),
@@ -304,9 +310,15 @@ PLACED = "conda-lock.yml: "
         ),
         (put("package", 0, "source", {"type": "url"}), "'url' is missing", "package[0].source", REMEDY),
         (
-            lambda d: d["package"].append(d["package"][0]),
-            "libzlib is locked twice for linux-64: 1.3.1 and 1.3.1",
-            "package",
+            lambda d: d["package"].append(d["package"][0] | {"dependencies": {"a": "*"}}),
+            "libzlib is locked twice for linux-64: 1.3.1, in two ways; the other is package[0]",
+            "package[12]",
+            REMEDY,
+        ),
+        (
+            put("package", 0, "version", "1.3"),
+            "the row is of libzlib 1.3, and its URL of libzlib-1.3.1-hb9d3cd8_2.conda",
+            "package[0].url",
             REMEDY,
         ),
         (
@@ -456,7 +468,10 @@ def test_rattler_reads_what_is_written(tmp_path: Path) -> None:
     path = tmp_path / "conda-lock.yml"
     lock = read(golden("plain"))
     numbers = ("7" * 28 + "1e52", "1" * 32, "0" * 32, "1" * 31 + "e")
-    like_numbers = (conda_row(f"n{i}", md5=md5, version="1e5") for i, md5 in enumerate(numbers))
+    like_numbers = (
+        conda_row(f"n{i}", md5=md5, version="1e5", url=f"{FORGE}/linux-64/n{i}-1e5-h1_0.conda")
+        for i, md5 in enumerate(numbers)
+    )
     whole = replace(lock, packages=(*lock.packages, *like_numbers))
     path.write_text(conda_lock.write(whole), encoding="utf-8")
     assert read(path.read_text(encoding="utf-8")) == whole

@@ -181,7 +181,7 @@ HUGE = 10**400
         ),
         (
             "lock",
-            ("packages", 0, "name", "zlib"),
+            ("packages", 0, conda_row().to_dict()),
             "zlib is locked twice for linux-64: 1.3 and 1.3",
             "package",
         ),

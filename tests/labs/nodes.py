@@ -26,10 +26,14 @@ class BareNode:
     """A root file system with a shell, tar, gzip and a few small tools; see ``node-root.sh``."""
 
     root: Path
+    emulator: str | None = None
+    """What its programs are started by, where they are for aarch64."""
 
     def __call__(self, directory: Path, *argv: str, env: Mapping[str, str] | None = None) -> Ended:
         """Run a program in it, without network, in ``directory`` of this machine."""
         variables = {"PATH": os.environ["PATH"], "NETWORK": "none"}
+        if self.emulator is not None:
+            variables["EMULATOR"] = self.emulator
         inside = {"PATH": "/usr/bin", "RECORD": f"{directory}/record", **(env or {})}
         settings = " ".join(f'{name}="${{LAB_{name}}}"; export {name};' for name in inside)
         variables |= {f"LAB_{name}": value for name, value in inside.items()}

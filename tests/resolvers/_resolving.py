@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from envforge.edges.fetch import Fetcher
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import Line
-from envforge.resolvers.pypi import ProvidedDistribution, PypiRequest, resolve, wheel_metadata, wheel_sha256
+from envforge.resolvers.pypi import (
+    Places,
+    ProvidedDistribution,
+    PypiPorts,
+    PypiRequest,
+    artifact_hashes,
+    resolve,
+    wheel_metadata,
+)
 
 __all__ = ["Ask", "brings", "lines", "target", "versions"]
 
@@ -43,25 +52,34 @@ class Ask:
 
     def __call__(
         self,
-        *texts: str,
+        *texts: str | Line,
         indexes: Sequence[str] = (),
+        index_of: Mapping[str, str] = MappingProxyType({}),
+        find_links: Sequence[str] = (),
         where: Target | None = None,
         python: str = "3.11.14",
         offline: bool = False,
-        complete: Callable[[ProvidedDistribution], ProvidedDistribution] | None = None,
+        complete: Callable[[ProvidedDistribution], ProvidedDistribution] = lambda one: one,
         **request: Any,
     ) -> tuple[LockedPackage, ...]:
         return resolve(
             PypiRequest(
-                requirements=lines(*texts),
+                requirements=tuple(
+                    line if isinstance(line, Line) else Line(text=line, at=f"environment.yml:{number}")
+                    for number, line in enumerate(texts, 1)
+                ),
                 target=where or target(),
                 python_version=python,
-                indexes=tuple(indexes),
+                places=Places(
+                    indexes=tuple(indexes), index_of=tuple(index_of.items()), find_links=tuple(find_links)
+                ),
                 **request,
             ),
             cache=self.cache,
-            metadata_of=lambda url, sha256: wheel_metadata(self.fetcher, url, sha256),
-            sha256_of=lambda url: wheel_sha256(self.fetcher, url),
+            ports=PypiPorts(
+                metadata_of=lambda url, sha256: wheel_metadata(self.fetcher, url, sha256),
+                hashes_of=lambda url: artifact_hashes(self.fetcher, url),
+                complete=complete,
+            ),
             offline=offline,
-            complete=complete,
         )

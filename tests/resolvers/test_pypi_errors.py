@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
-from envforge.resolvers import pypi
+from envforge.resolvers import _compile
 
 from ._index import Index, Wheel
-from ._resolving import Ask, brings, lines, target
+from ._resolving import Ask, brings, target
 
 INSTEAD = "take alpha from conda: write it outside pip:; or build it: envforge lock --no-binary alpha"
 
@@ -201,7 +201,7 @@ def test_an_index_directory_that_is_not_there(ask: Ask, tmp_path: Path) -> None:
 
 
 def test_nobody_answers(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pypi, "_RETRIES", 0)
+    monkeypatch.setattr(_compile, "_RETRIES", 0)
     error = failure(ask, "alpha", indexes=["http://me:s3cret@127.0.0.1:9/simple"])
     assert isinstance(error, CouldNotError)
     assert error.what == "no connection to 127.0.0.1"
@@ -223,7 +223,7 @@ def test_nobody_answers(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_refuses(
     index: Index, ask: Ask, monkeypatch: pytest.MonkeyPatch, path: str, status: int, what: str
 ) -> None:
-    monkeypatch.setattr(pypi, "_RETRIES", 0)
+    monkeypatch.setattr(_compile, "_RETRIES", 0)
     index.add(Wheel(name="alpha", version="1.0"))
     index.statuses = {path: status}
     with index.served() as url:
@@ -287,15 +287,6 @@ def test_a_cutoff_before_everything(index: Index, ask: Ask) -> None:
     assert error.what == "no version of alpha that fits is known to be older than 2024-01-01"
     error = failure(ask, "alpha", indexes=[index.file_url], exclude_newer="2026-01-01")
     assert error.what.endswith("2026-01-01: the index gives no upload times")
-
-
-def test_an_index_that_gives_no_sha256_and_nobody_to_compute_it(tmp_path: Path, ask: Ask) -> None:
-    index = Index(tmp_path / "bare", hash_kind="md5").add(Wheel(name="alpha", version="1.0"))
-    request = pypi.PypiRequest(
-        requirements=lines("alpha"), target=target(), python_version="3.11.14", indexes=(index.file_url,)
-    )
-    with pytest.raises(CouldNotError, match=r"gives no sha256 for alpha 1\.0"):
-        pypi.resolve(request, cache=tmp_path / "cache", metadata_of=lambda *_: "")
 
 
 def test_a_cache_that_cannot_be_written(index: Index, ask: Ask, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from envforge.edges.fetch import Fetcher
 from envforge.errors import CouldNotError
 from envforge.resolvers import _metadata
-from envforge.resolvers._metadata import parse_metadata, wheel_metadata, wheel_sha256
+from envforge.resolvers._hashes import artifact_hashes
+from envforge.resolvers._metadata import parse_metadata, wheel_metadata
 
 from ._index import Index, Wheel
 
@@ -52,7 +53,9 @@ def test_metadata_of_a_file_url(index: Index, *, beside: bool) -> None:
     index.add(ALPHA)
     url = (index.root / "files" / ALPHA.filename).as_uri()
     assert wheel_metadata(Fetcher(offline=True), url, ALPHA.sha256) == ALPHA.metadata
-    assert wheel_sha256(Fetcher(offline=True), url) == ALPHA.sha256
+    assert artifact_hashes(Fetcher(offline=True), url) == {
+        kind: hashlib.new(kind, ALPHA.content).hexdigest() for kind in ("sha256", "sha384", "sha512")
+    }
 
 
 def test_a_wheel_with_another_hash_is_not_read(index: Index) -> None:

@@ -25,10 +25,10 @@ from envforge.demo.index import Wheel, wheel_bytes
 from envforge.demo.packages import File, Package, Symlink, package_bytes
 from envforge.edges.fetch import Fetcher
 from envforge.edges.store import Store
+from envforge.edges.ustar import END, header, padding
 from envforge.errors import EnvforgeError, InputError
 from envforge.formats.elf import read_elf
 from envforge.formats.gzip_members import gzip_members, is_canonical
-from envforge.formats.ustar import END, header, padding
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.runtime import RUNTIME_PLATFORMS, runtime_key, runtime_rows, runtime_text
 from envforge.reporting import Reporter
@@ -317,7 +317,7 @@ def test_the_pinned_wheels_fit_what_envforge_requires() -> None:
         required = {r.name: r for r in map(Requirement, tomllib.load(file)["project"]["dependencies"])}
     for platform in RUNTIME_PLATFORMS:
         wheels = pinned_wheels(platform)
-        assert {wheel.name for wheel in wheels} == {"click", "py-rattler", "securesystemslib"}
+        assert {wheel.name for wheel in wheels} == {"click", "py-rattler", "securesystemslib", "tomli"}
         for wheel in wheels:
             assert wheel.version in required[wheel.name].specifier
             assert wheel.is_wheel
@@ -355,7 +355,7 @@ def test_the_real_index_has_every_pinned_wheel(tmp_path: Path) -> None:
     if not fetcher.reachable("https://pypi.org/simple/click/"):
         pytest.skip("PyPI is not reached")
     wheels = {wheel.filename: wheel for platform in RUNTIME_PLATFORMS for wheel in pinned_wheels(platform)}
-    assert len(wheels) == 4
+    assert len(wheels) == 5
     for wheel in wheels.values():
         url = find_wheel(wheel, ["https://pypi.org/simple"], fetcher)
         if wheel.platform == "linux-64" or wheel.name == "click":  # the others are large, too

@@ -1,0 +1,106 @@
+"""What a lock is asked for beside dependencies and targets, and what of it a lockfile says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from envforge.lock.options import LockOptions
+from envforge.model.groups import MAIN
+from envforge.model.lockfile import Lockfile, canonical_name
+from envforge.model.platforms import Target
+from envforge.model.spec import EnvironmentSpec, Line
+from envforge.model.urls import without_secrets
+
+__all__ = ["ASKED", "WORDS", "asked_text", "choices", "extras_of", "locked_choices", "spec_digest"]
+
+ASKED = "envforge.asked"
+"""The key of ``custom`` under which a lockfile says its :func:`choices`."""
+WORDS = {
+    "channel-priority": "--channel-priority",
+    "exclude-newer": "--exclude-newer",
+    "find-links": "--find-links",
+    "index-of": "an index for",
+    "indexes": "the index",
+    "prerelease": "--pre",
+    "python": "the Python",
+}
+"""What each choice is called in a message."""
+
+
+def choices(spec: EnvironmentSpec, options: LockOptions) -> dict[str, object]:
+    """Where PyPI projects are looked for and which versions count, without secrets; the usual is left out."""
+    indexes = options.indexes or spec.indexes
+    links = dict.fromkeys((*spec.find_links, *options.find_links))
+    index_of = {**dict(spec.index_of), **dict(options.index_of)}
+    found: dict[str, object] = {
+        "channel-priority": "" if options.channel_priority == "strict" else options.channel_priority,
+        "exclude-newer": options.exclude_newer,
+        "find-links": [without_secrets(url, tokens=False) for url in links],
+        "index-of": {name: without_secrets(url, tokens=False) for name, url in sorted(index_of.items())},
+        "indexes": [without_secrets(url, tokens=False) for url in indexes],
+        "prerelease": spec.prerelease or options.prerelease,
+        "python": options.python or spec.python,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def asked_text(spec: EnvironmentSpec, options: LockOptions) -> str:
+    """One canonical line for ``custom``; empty if all is as usual."""
+    content = choices(spec, options)
+    extras = {name: sorted(found) for name, found in extras_of(spec.pip).items()}
+    if extras:
+        content["extras"] = extras
+    return json.dumps(content, sort_keys=True, ensure_ascii=False) if content else ""
+
+
+def locked_choices(lockfile: Lockfile) -> dict[str, object]:
+    """What the lockfile says it was asked for; empty if that cannot be read."""
+    try:
+        found = json.loads(lockfile.custom.get(ASKED, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def extras_of(lines: Sequence[Line]) -> dict[str, set[str]]:
+    """The extras that requirements ask for, by project; a line that is no requirement has none."""
+    if not lines:
+        return {}
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        try:
+            requirement = Requirement(line.text)
+        except InvalidRequirement:
+            continue
+        if requirement.extras:
+            known = found.setdefault(canonical_name(requirement.name), set())
+            known.update(map(canonical_name, requirement.extras))
+    return found
+
+
+def spec_digest(
+    spec: EnvironmentSpec, target: Target, channels: Sequence[str], chosen: Mapping[str, object]
+) -> str:
+    """sha256 in hex over what decides the lock of one platform: the same whatever the order of the lines.
+
+    :param chosen: :func:`choices`.
+    """
+    content: dict[str, object] = {
+        "channels": [without_secrets(url, tokens=True) for url in channels],
+        "conda": sorted(map(_words, spec.conda_for(target.platform))),
+        "pip": sorted(map(_words, spec.pip_for(target.platform))),
+        "target": str(target),
+    }
+    constraints = sorted(map(_words, spec.constraints_for(target.platform)))
+    content |= {key: value for key, value in (("constraints", constraints), ("choices", chosen)) if value}
+    if spec.no_binary:
+        content["no-binary"] = sorted(spec.no_binary)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _words(line: Line) -> list[str]:
+    return [line.text, *sorted(line.hashes), *([] if line.group == MAIN else [f"group {line.group}"])]

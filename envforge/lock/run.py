@@ -1,0 +1,153 @@
+"""Locking: every target at once, and one lockfile of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from envforge.edges.fetch import Fetcher
+from envforge.errors import InputError, UnsatisfiableError
+from envforge.formats.conda_lock import custom_format
+from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
+from envforge.lock.options import LockOptions, settings_text
+from envforge.lock.part import Job, Part
+from envforge.lock.upgrades import check_upgrades
+from envforge.model.built import built_key
+from envforge.model.groups import MAIN
+from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
+from envforge.model.platforms import Target
+from envforge.model.runtime import runtime_key, runtime_text
+from envforge.model.spec import EnvironmentSpec
+from envforge.model.urls import without_secrets
+from envforge.reporting import Reporter
+from envforge.resolvers import conda
+from envforge.resolvers._places import Places
+
+__all__ = ["lock"]
+
+
+def lock(
+    spec: EnvironmentSpec,
+    targets: Sequence[Target],
+    *,
+    options: LockOptions,
+    previous: Lockfile | None,
+    base: Path,
+    sources: Sequence[str],
+    cache: Path,
+    fetcher: Fetcher,
+    reporter: Reporter,
+    place: Path | None = None,
+    lesser: Callable[[str, tuple[conda.LesserVariant, ...]], None] | None = None,
+) -> Lockfile:
+    """Resolve ``spec`` for every target.
+
+    :param previous: the lock that is renewed; its versions are kept where they still fit.
+    :param base: the directory that relative paths of channels and projects are relative to.
+    :param place: the directory that the lockfile will lie in, if it is another one.
+    :param sources: the specification's files as the lockfile should name them.
+    :param cache: where repodata and metadata are cached.
+    :param lesser: is told, for each platform, which packages would be others if more were assumed of it; that
+        is looked for only if somebody wants to know.
+    :raises InputError: for a specification that cannot be used.
+    :raises UnsatisfiableError: if nothing satisfies it on one of the targets.
+    :raises CouldNotError: if a channel or an index cannot be read.
+    """
+    conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
+    check_upgrades(options.upgrade, previous, spec)
+    channels = _channels(spec, options, base)
+    places = _places(spec, options, base)
+    job = Job(
+        spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base,
+        compare=lesser is not None,
+    )  # fmt: skip
+    parts = _parts(job, targets)
+    rows = {canonical_name(row.name) for part in parts for row in part.rows}
+    for name in sorted({*options.no_binary, *spec.no_binary} - rows):
+        reporter.note(f"nothing needs {name}, which --no-binary names")
+    chosen = choices(spec, options)
+    for target, part in zip(targets, parts, strict=True):
+        if lesser is not None:
+            lesser(target.platform, part.lesser)
+    return Lockfile(
+        packages=tuple(row for part in parts for row in part.rows),
+        channels=tuple(LockedChannel(url=without_secrets(url, tokens=True)) for url in channels),
+        platforms=tuple(sorted(target.platform for target in targets)),
+        sources=tuple(sources),
+        content_hash={
+            target.platform: spec_digest(spec, target, channels, chosen)
+            for target in sorted(targets, key=lambda target: target.platform)
+        },
+        custom=_custom(spec, options, targets, parts),
+    )
+
+
+def _custom(
+    spec: EnvironmentSpec, options: LockOptions, targets: Sequence[Target], parts: Sequence[Part]
+) -> dict[str, str]:
+    """What envforge adds to conda-lock's format."""
+    custom = {"envforge.settings": settings_text(options)}
+    asked = asked_text(spec, options)
+    if asked:
+        custom[ASKED] = asked
+    if spec.name:
+        custom["envforge.name"] = spec.name
+    groups = {line.group for line in spec.conda + spec.pip} - {MAIN}
+    if groups:
+        custom["envforge.groups"] = " ".join(sorted(groups))
+    for target, part in zip(targets, parts, strict=True):
+        custom[f"envforge.target.{target.platform}"] = str(target)
+        if part.provided:
+            custom[f"envforge.provided.{target.platform}"] = part.provided
+        if part.by_extra:
+            custom[f"envforge.by-extra.{target.platform}"] = part.by_extra
+        if part.runtime:
+            custom[runtime_key(target.platform)] = runtime_text(part.runtime)
+        custom.update(part.custom)
+        custom.update((built_key(target.platform, one.name), one.text()) for one in part.built)
+    custom["envforge.format"] = custom_format(custom)
+    return dict(sorted(custom.items()))
+
+
+def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
+    """All platforms at once; what cannot be had is said of all of them, too."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        futures = [pool.submit(job.lock_platform, target) for target in targets]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+    refused = [error for error in errors if isinstance(error, UnsatisfiableError)]
+    if len(refused) == len(errors) > 1:
+        raise UnsatisfiableError(
+            "; ".join(error.what for error in refused),
+            at=", ".join(dict.fromkeys(error.at for error in refused if error.at)) or None,
+            do="; ".join(dict.fromkeys(error.do for error in refused if error.do)) or None,
+            story="\n\n".join(error.story for error in refused if error.story) or None,
+        )
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]
+
+
+def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
+    written = options.channels or spec.channels
+    urls = tuple(dict.fromkeys(url for name in written for url in conda.channel_url(name, base)))
+    if not urls and spec.conda:
+        raise InputError(
+            "the specification names no channel",
+            at=", ".join(spec.sources) or "channels",
+            do="add a line such as: channels: [conda-forge]   # or envforge lock -c conda-forge",
+        )
+    return urls
+
+
+def _places(spec: EnvironmentSpec, options: LockOptions, base: Path) -> Places:
+    """Where the PyPI half looks; a directory of artifacts may be a path relative to the specification."""
+    links = (
+        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri()
+        for one in (*spec.find_links, *options.find_links)
+    )
+    return Places(
+        indexes=options.indexes or spec.indexes,
+        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
+        find_links=tuple(dict.fromkeys(links)),
+    )

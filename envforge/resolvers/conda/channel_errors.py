@@ -1,0 +1,63 @@
+"""What goes wrong with a channel, in our words."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from envforge.errors import CouldNotError, EnvforgeError, InputError
+from envforge.model.urls import redacted
+from envforge.resolvers.conda.request import CondaRequest
+
+__all__ = ["channel_error"]
+
+
+def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
+    """The error to raise for one of py-rattler's that is about a channel of ``request``."""
+    story = redacted(_whole(error))
+    url = next((u for u in request.channels if u in story), request.channels[0] if request.channels else "")
+    at = redacted(url)
+    status = re.search(r"status (?:client|server) error \((\d{3})", story, re.IGNORECASE)
+    if "could not find subdir" in story or (status and status[1] in ("404", "410")):
+        return InputError(
+            "no such channel: it has no repodata for noarch or the platform",
+            at=at,
+            do="check the spelling of the channel; every channel has a noarch/repodata.json",
+            story=story,
+        )
+    if "no usable repodata cache" in story or ("cache" in story and "offline" in story):
+        return CouldNotError(
+            "the channel is not in the cache, and --offline forbids to fetch it",
+            at=at,
+            do="lock once without --offline",
+            story=story,
+        )
+    if status:
+        denied = status[1] in ("401", "403", "407")
+        help_ = "put the credentials for this host into ~/.netrc" if denied else "try again later"
+        return CouldNotError(f"the channel answered {status[1]}", at=at, do=help_, story=story)
+    if re.search(r"end of file|reading a body|decoding response", story):
+        return CouldNotError(
+            "the channel sent half a file", at=at, do="try again; the connection broke off", story=story
+        )
+    if re.search(r"connect|dns|resolve|timed out|sending request", story, re.IGNORECASE):
+        return CouldNotError(
+            f"no connection to {urlsplit(url).hostname or 'the channel'}",
+            at=at,
+            do="check the network, https_proxy and the channel's URL",
+            story=story,
+        )
+    return CouldNotError(
+        "the channel's repodata cannot be read",
+        at=at,
+        do="try again; if it stays so, the channel serves half a file or something else",
+        story=story,
+    )
+
+
+def _whole(error: BaseException) -> str:
+    parts, current = [], error
+    while current is not None:
+        parts.append(str(current))
+        current = current.__cause__ or current.__context__  # type: ignore[assignment]
+    return "\n".join(parts)
