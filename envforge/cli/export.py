@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import InputError
 from envforge.model.foreign import Loss, Written
@@ -21,13 +22,14 @@ _NAMED = 4
 
 
 @click.command("export")
-@click.argument("name", metavar="FORMAT")
+@click.argument("name", metavar="FORMAT", shell_complete=completing.formats)
 @click.argument("source", metavar="[LOCKFILE]", default="conda-lock.yml", type=click.Path(path_type=Path))
 @click.option(
     "-p",
     "--platform",
     "platforms",
     multiple=True,
+    shell_complete=completing.platforms,
     help="Which platform of the lock; repeatable.  [default: with -o DIR all, else the only one or this "
     "machine's]",
 )

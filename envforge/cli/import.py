@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.cli.defaults import network
 from envforge.errors import InputError
@@ -39,7 +40,12 @@ _LARGEST = 100_000_000
     "--spec", type=click.Path(path_type=Path), help="Also write the specification: environment.yml."
 )
 @click.option(
-    "-p", "--platform", "platforms", multiple=True, help="Lock for this platform; repeatable.  [default: all]"
+    "-p",
+    "--platform",
+    "platforms",
+    multiple=True,
+    shell_complete=completing.platforms,
+    help="Lock for this platform; repeatable.  [default: all]",
 )
 @click.option(
     "--profile",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import envforge
-from envforge.edges.credentials import Credentials, Login
+from envforge.edges.credentials import Credentials, Login, certificate_files
 from envforge.edges.partial import Downloaded, Sink, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
@@ -273,11 +273,7 @@ class Fetcher:
             answer = self._get(url, start, accept)
         except requests.RequestException as error:
             raise _translated(error, url) from error
-        try:
-            _check_status(answer, url)
-        except CouldNotError:
-            answer.close()
-            raise
+        _check_status(answer, url)
         came = start if answer.status_code == 206 else 0
         encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
         chunks = _whole_body(answer, url, came, decode=decode)
@@ -317,19 +313,8 @@ class Fetcher:
             timeout=self.timeout,
             headers=headers,
             auth=authorized,
-            cert=_certificate(self.access.client_certificate(url)),
+            cert=certificate_files(self.access.client_certificate(url)),
         )
-
-
-def _certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
-    if not files:
-        return None
-    for path in files:
-        if not Path(path).is_file():
-            raise CouldNotError(
-                "no such client certificate", at=path, do="envforge config client-certificates"
-            )
-    return (files[0], files[1]) if len(files) == 2 else files[0]
 
 
 def _clear(destination: Path, *, keep: bool) -> None:
@@ -361,6 +346,7 @@ def _check_status(answer: requests.Response, url: str) -> None:
     status = answer.status_code
     if status < 400:
         return
+    answer.close()
     what = f"the server answered {status} {answer.reason or ''}".rstrip()
     if status in (404, 410):
         raise NotFoundError(
@@ -430,6 +416,4 @@ def _translated(error: requests.RequestException, url: str) -> CouldNotError:
         return CouldNotError(
             f"the connection to {host} failed", at=at, do="check the network and the URL", story=str(error)
         )
-    return CouldNotError(
-        f"cannot fetch from {host or url!r}: {type(error).__name__}", at=at, story=str(error)
-    )
+    return CouldNotError(f"cannot fetch from {host or at}: {type(error).__name__}", at=at, story=str(error))

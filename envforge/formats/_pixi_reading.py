@@ -114,19 +114,21 @@ class _Reading:
 
     def _chosen(self, environments: Mapping[str, Fields]) -> str:
         names = sorted(environments)
+        filled = [name for name in names if any(self._packages_of(environments[name], name).values())]
         if self.wanted is not None and self.wanted not in environments:
             raise InputError(
                 f"there is no environment {redacted(self.wanted)!r}",
                 at="environments",
                 do=f"name one of: {redacted(', '.join(names))}",
             )
-        if self.wanted is None and _DEFAULT not in environments and len(names) > 1:
+        names = filled or names  # an empty default environment is nobody's
+        if self.wanted is None and _DEFAULT not in names and len(names) > 1:
             raise InputError(
                 "there are several environments, and none is the default",
                 at="environments",
                 do=f"name one with --environment: {redacted(', '.join(names))}",
             )
-        return self.wanted or (_DEFAULT if _DEFAULT in environments else names[0])
+        return self.wanted or (_DEFAULT if _DEFAULT in names else names[0])
 
     def _packages_of(self, environment: Fields, name: str) -> dict[str, list[object]]:
         at = f"environments.{name}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from envforge.cli import completing
 from envforge.edges.process import uv_executable
 from envforge.export import FORMATS
 from envforge.formats import conda_lock
@@ -43,6 +44,10 @@ def test_json_says_the_same_and_is_all_there_is_on_stdout(name: str) -> None:
     assert file["text"].rstrip("\n") == ended.out.rstrip("\n")
     for loss in file["losses"]:
         assert loss["what"] in ended.err
+
+
+def test_a_shell_completes_every_format() -> None:
+    assert tuple(sorted(FORMATS)) == completing._FORMATS
 
 
 def test_into_a_directory_every_platform_goes(tmp_path: Path) -> None:
