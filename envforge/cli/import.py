@@ -90,7 +90,7 @@ def command(
     """
     from envforge.edges.fetch import Fetcher
     from envforge.importing import import_lock
-    from envforge.importing.completing import Ports
+    from envforge.importing.completing import ImportPorts
     from envforge.settings import cache_directory
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
@@ -107,7 +107,7 @@ def command(
         digest=digest,
         host=host_platform(),
         options=options,
-        ports=Ports(
+        ports=ImportPorts(
             fetcher=Fetcher(offline=offline, access=network()),
             cache=cache_directory(),
             reporter=console,

@@ -76,6 +76,7 @@ class _Reading:
     version: tuple[int, int]
     source: str
     notes: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def lock(self) -> ForeignLock:
         packages = self.document.get("package", [])
@@ -85,6 +86,8 @@ class _Reading:
         entries = [_open(value, f"package[{index}]") for index, value in enumerate(packages)]
         files = metadata.values.get("files")
         whole = _open(files, "metadata.files") if files is not None else None
+        # Poetry locks no setuptools and no distribute, whatever needs them; nor what an extra would bring.
+        self.names = {canonical_name(entry.text("name")) for entry in entries}
         by_marker = any("groups" in entry for entry in entries) or self.version >= (2, 1)
         read: list[ForeignPypi] = []
         for index, entry in enumerate(entries):
@@ -136,6 +139,8 @@ class _Reading:
     def _needs(self, entry: Fields, at: str) -> Iterator[Edge]:
         table = _open(entry.values.get("dependencies", {}), f"{at}.dependencies")
         for name, value in table.values.items():
+            if canonical_name(name) not in self.names:
+                continue
             for one in value if isinstance(value, list) else [value]:
                 yield _edge(name, one, f"{at}.dependencies.{name}")
 

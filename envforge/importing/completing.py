@@ -30,11 +30,11 @@ from envforge.resolvers.records import channel_records, indexed_files
 
 _AT_ONCE = 16
 
-__all__ = ["Ports", "completed_conda", "located_files"]
+__all__ = ["ImportPorts", "completed_conda", "located_files"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ports:
+class ImportPorts:
     """The world, as far as an import needs it: ``cache`` is where repodata and uv's cache lie."""
 
     fetcher: Fetcher
@@ -44,7 +44,7 @@ class Ports:
 
 
 def completed_conda(
-    packages: Sequence[ForeignConda], channels: Sequence[str], target: Target, ports: Ports
+    packages: Sequence[ForeignConda], channels: Sequence[str], target: Target, ports: ImportPorts
 ) -> tuple[ForeignConda, ...]:
     """The same packages with URL, both hashes and what they need.
 
@@ -71,7 +71,7 @@ def _whole(one: ForeignConda) -> bool:
 
 
 def _asked(
-    wanted: Mapping[str, Sequence[str]], lacking: Sequence[ForeignConda], target: Target, ports: Ports
+    wanted: Mapping[str, Sequence[str]], lacking: Sequence[ForeignConda], target: Target, ports: ImportPorts
 ) -> Mapping[str, Sequence[CondaRecord]]:
     try:
         return channel_records(wanted, target, cache=ports.cache, fetcher=ports.fetcher)
@@ -98,7 +98,7 @@ def _channels_of(one: ForeignConda, channels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _complete(
-    one: ForeignConda, found: Mapping[str, Sequence[CondaRecord]], urls: Sequence[str], ports: Ports
+    one: ForeignConda, found: Mapping[str, Sequence[CondaRecord]], urls: Sequence[str], ports: ImportPorts
 ) -> ForeignConda:
     records = [record for url in urls for record in found.get(url, ())]
     fits = [record for record in records if _same(one, record)]
@@ -137,7 +137,7 @@ def _same(one: ForeignConda, record: CondaRecord) -> bool:
     return (one.name, one.version, one.build) == (record.name, record.version, record.build)
 
 
-def _from_artifact(one: ForeignConda, ports: Ports) -> ForeignConda:
+def _from_artifact(one: ForeignConda, ports: ImportPorts) -> ForeignConda:
     """Both hashes and the dependencies from the package itself."""
     url = one.url or ""
     ports.reporter.detail(f"{one.name}: its channel does not list it; read from the file")
@@ -152,7 +152,7 @@ def _from_artifact(one: ForeignConda, ports: Ports) -> ForeignConda:
 
 
 def located_files(
-    chosen: Sequence[Member], target: Target, python: str, indexes: Sequence[str], ports: Ports
+    chosen: Sequence[Member], target: Target, python: str, indexes: Sequence[str], ports: ImportPorts
 ) -> tuple[list[tuple[Member, ForeignFile]], list[str]]:
     """For each package the file to lock, by URL, with its sha256; and what was seen, and no index has.
 
@@ -180,7 +180,9 @@ def located_files(
     return found, unknown
 
 
-def _look_up(unplaced: Sequence[Member], indexes: Sequence[str], ports: Ports) -> list[Sequence[ForeignFile]]:
+def _look_up(
+    unplaced: Sequence[Member], indexes: Sequence[str], ports: ImportPorts
+) -> list[Sequence[ForeignFile]]:
     """What the indexes have of each package; nothing where it may be missing there."""
     ports.reporter.step(f"looking {len(unplaced)} PyPI packages up")
     if ports.offline and any(local_path(index) is None for index in indexes):
@@ -243,7 +245,7 @@ def _pick(one: Member, files: Sequence[ForeignFile], target: Target, python: str
     return best
 
 
-def _hashed(one: Member, file: ForeignFile, ports: Ports) -> ForeignFile:
+def _hashed(one: Member, file: ForeignFile, ports: ImportPorts) -> ForeignFile:
     if file.sha256 is not None or file.url is None:
         return file
     with tempfile.TemporaryDirectory(prefix="envforge-") as directory:

@@ -25,7 +25,7 @@ from envforge.formats._fields import check_url, redacted
 from envforge.formats._pip_lines import PYPI
 from envforge.formats.conda_lock import custom_format
 from envforge.formats.recognise import recognise
-from envforge.importing.completing import Ports, completed_conda, located_files
+from envforge.importing.completing import ImportPorts, completed_conda, located_files
 from envforge.importing.selecting import Member, filename_of, members
 from envforge.importing.specifying import specification
 from envforge.model.foreign import Edge, ForeignConda, ForeignFile, ForeignLock
@@ -102,7 +102,7 @@ def read_lock(text: str, *, source: str, environment: str | None = None) -> Fore
 
 
 def import_lock(
-    lock: ForeignLock, *, source: str, digest: str, host: str, options: ImportOptions, ports: Ports
+    lock: ForeignLock, *, source: str, digest: str, host: str, options: ImportOptions, ports: ImportPorts
 ) -> Imported:
     """The lockfile of what ``lock`` says.
 
@@ -169,7 +169,7 @@ def _channel(url: str) -> LockedChannel:
 class _Job:
     lock: ForeignLock
     options: ImportOptions
-    ports: Ports
+    ports: ImportPorts
     assumed: dict[str, str] = field(default_factory=dict)
     stripped: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)

@@ -10,6 +10,8 @@ import pytest
 
 from envforge.formats.recognise import recognise
 from envforge.importing import read_lock
+from envforge.importing.selecting import members
+from envforge.model.platforms import default_target
 from tests.foreign.support import GOLDEN, PLAIN, call, held, read
 
 MAIN = {"click": "8.1.8", "markupsafe": "3.0.2", "pysocks": "1.7.1"}
@@ -199,6 +201,19 @@ def pypi() -> None:
 
     if not Fetcher().reachable("https://pypi.org/simple/click/"):
         pytest.skip("PyPI is not reached")
+
+
+def test_poetry_locks_no_setuptools_whatever_needs_it() -> None:
+    text = (
+        '[[package]]\nname = "jsonschema"\nversion = "3.2.0"\ncategory = "main"\noptional = false\n'
+        '[package.dependencies]\nsetuptools = "*"\nsix = ">=1.11.0"\n'
+        '[[package]]\nname = "six"\nversion = "1.15.0"\ncategory = "main"\noptional = false\n'
+        '[metadata]\nlock-version = "1.0"\npython-versions = "^3.7"\ncontent-hash = "x"\n[metadata.files]\n'
+    )
+    lock = read_lock(text, source="poetry.lock")
+    found = members(lock, default_target("linux-64"), "3.8")
+    assert [one.package.name for one in found] == ["jsonschema", "six"]
+    assert lock.requires_python == "<4,>=3.7"
 
 
 def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:

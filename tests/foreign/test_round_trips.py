@@ -25,7 +25,7 @@ from envforge.formats._halves import (
     UNHASHED,
 )
 from envforge.importing import ImportOptions, import_lock, read_lock
-from envforge.importing.completing import Ports
+from envforge.importing.completing import ImportPorts
 from envforge.model.foreign import ForeignLock, Written
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import default_target
@@ -48,7 +48,7 @@ def lockfile_from(text: str, tmp: object = None) -> Lockfile:
     """What import makes of a text that needs nothing from outside."""
     from pathlib import Path
 
-    ports = Ports(
+    ports = ImportPorts(
         fetcher=Fetcher(offline=True), cache=Path("/nonexistent"), reporter=Reporter(), offline=True
     )
     found = import_lock(
