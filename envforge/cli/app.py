@@ -57,7 +57,7 @@ COMMANDS = {
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "uv", "yaml"))
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli_w", "uv", "yaml"))
 """What a bundle's runtime does not bring."""
 
 

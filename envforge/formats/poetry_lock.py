@@ -130,6 +130,7 @@ class _Reading:
             name=canonical_name(entry.text("name")),
             version=entry.text("version"),
             files=files,
+            marker=entry.text("marker") if "marker" in entry else None,  # of Poetry 1.0
             groups=None,
             needs=tuple(self._needs(entry, at)),
             source=origin,

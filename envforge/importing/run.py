@@ -47,6 +47,7 @@ _READERS: Mapping[str, Callable[..., ForeignLock]] = {
     "uv": uv_lock.read,
 }
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_FORMER_PYPI = ("https://pypi.python.org/simple", "http://pypi.python.org/simple")
 _NEWEST_MINOR, _LAST_PATCH = 30, 40
 
 
@@ -177,7 +178,9 @@ class _Job:
 
     @property
     def indexes(self) -> tuple[str, ...]:
-        return self.options.indexes or self.lock.indexes
+        return self.options.indexes or tuple(
+            PYPI if url.rstrip("/") in _FORMER_PYPI else url for url in self.lock.indexes
+        )
 
     def platforms(self, host: str) -> tuple[str, ...]:
         """The platforms to lock for."""
@@ -254,7 +257,19 @@ class _Job:
         python = self.options.python or own or self.lock.python
         if python is not None and not re.fullmatch(r"\d{1,2}\.\d{1,3}(\.\d{1,3})?\w{0,8}", python):
             raise InputError(f"{redacted(python)!r} is no version of Python", at="--python", do="write 3.12")
+        if self.options.python is not None and not self._allows(self.options.python):
+            raise InputError(
+                f"the file is for Python {self.lock.requires_python}",
+                at=f"--python {self.options.python}",
+                do="name a version in that range, in full: --python X.Y.Z",
+            )
         return python or (self._lowest_python() if self.lock.requires_python else None)
+
+    def _allows(self, python: str) -> bool:
+        try:
+            return SpecifierSet(self.lock.requires_python or "").contains(python, prereleases=True)
+        except InvalidSpecifier:
+            return True
 
     def _lowest_python(self) -> str:
         text = self.lock.requires_python

@@ -166,6 +166,8 @@ def _by_graph(lock: ForeignLock, target: Target, markers: _Markers) -> Iterable[
                     at=at,
                     do="take the file as its tool wrote it",
                 )
+            if not markers.hold(package.marker, package.at, active):
+                continue
             known = taken.setdefault(id(package), (package, set(), []))
             for extra in {"", *edge.extras} - known[1]:
                 known[1].add(extra)

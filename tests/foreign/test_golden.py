@@ -102,6 +102,12 @@ def test_without_a_python_the_lowest_one_that_the_file_allows_is_taken_and_said(
     assert "tomli" in held(read(tmp_path / "x-lock.yml"))
 
 
+def test_a_python_that_the_file_is_not_for_is_refused(tmp_path: Path) -> None:
+    options = ["-o", tmp_path / "x-lock.yml", "-p", "linux-64", "--offline", "--python", "3.13"]
+    ended = call("import", GOLDEN / "uv-0.13.lock", *options)
+    ended.assert_error(2, "the file is for Python", "--python 3.13")
+
+
 def test_what_the_project_asked_for_is_the_specification(tmp_path: Path) -> None:
     spec = tmp_path / "environment.yml"
     imported("uv-0.13.lock", tmp_path, "-p", "linux-64", "--python", "3.12", "--offline", "--spec", spec)
@@ -264,3 +270,17 @@ def test_a_lockfile_that_is_one_already_is_told_so(tmp_path: Path) -> None:
     shutil.copy(PLAIN, tmp_path / "x.yml")
     ended = call("import", tmp_path / "x.yml", "-o", tmp_path / "y-lock.yml")
     ended.assert_error(2, "a conda-lock.yml already", "envforge install")
+
+
+def test_a_package_of_poetry_1_0_says_itself_where_it_counts() -> None:
+    text = (
+        '[[package]]\nname = "portalocker"\nversion = "1.7.1"\ncategory = "main"\noptional = false\n'
+        '[package.dependencies]\npywin32 = ">=1.0"\n'
+        '[[package]]\nname = "pywin32"\nversion = "228"\ncategory = "main"\noptional = false\n'
+        "marker = \"sys_platform == 'win32'\"\n"
+        '[metadata]\npython-versions = "*"\ncontent-hash = "x"\n'
+    )
+    lock = read_lock(text, source="poetry.lock")
+    for platform, names in (("linux-64", ["portalocker"]), ("win-64", ["portalocker", "pywin32"])):
+        found = members(lock, default_target(platform), "3.8")
+        assert [one.package.name for one in found] == names
