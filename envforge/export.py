@@ -9,10 +9,10 @@ from envforge.errors import InputError
 from envforge.formats import (
     environment_pins,
     explicit_txt,
+    hashed_requirements,
     pipfile_lock,
     pixi_lock,
     pylock_toml,
-    requirements_txt,
 )
 from envforge.model.foreign import Written
 from envforge.model.lockfile import Lockfile
@@ -23,7 +23,7 @@ Writer = Callable[[Lockfile, str, Sequence[str]], Written]
 
 _WRITERS: Mapping[str, Writer] = {
     "pylock": pylock_toml.write,
-    "requirements": requirements_txt.write,
+    "requirements": hashed_requirements.write,
     "explicit": explicit_txt.write,
     "environment": environment_pins.write,
     "pipfile": pipfile_lock.write,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -165,20 +166,23 @@ def holding_of_text(text: str, source: str, read: Callable[[str], str]) -> Holdi
 
 def _asked(lockfile: Lockfile, read: Callable[[str], str]) -> tuple[Asked, ...] | None:
     """The lines of the specification, ``None`` where one of its files cannot be read any more."""
-    from envforge.formats import environment_yml
+    from envforge.formats.specification import read_specification
 
-    if not lockfile.sources:
+    if not lockfile.sources or any(PurePosixPath(source).is_absolute() for source in lockfile.sources):
         return None
-    found: list[Asked] = []
-    for source in lockfile.sources:
-        if PurePosixPath(source).is_absolute() or not source.endswith((".yml", ".yaml")):
-            return None
-        try:
-            spec = environment_yml.read(read(source), source=source)
-        except (EnvforgeError, OSError):
-            return None
-        found += asked_by(spec, lockfile)
-    return tuple(found)
+    try:
+        spec = read_specification(lockfile.sources, read=read, environment=_environment(lockfile))
+    except (EnvforgeError, OSError):
+        return None
+    return tuple(asked_by(spec, lockfile))
+
+
+def _environment(lockfile: Lockfile) -> str | None:
+    """Which environment of a pixi manifest was locked."""
+    with suppress(ValueError, AttributeError):
+        found = json.loads(lockfile.custom.get("envforge.settings", "{}")).get("environment")
+        return found if isinstance(found, str) else None
+    return None
 
 
 def asked_by(spec: EnvironmentSpec, lockfile: Lockfile) -> Iterator[Asked]:

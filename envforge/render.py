@@ -7,7 +7,6 @@ Everything is decided here; the template only prints, and the text is checked be
 from __future__ import annotations
 
 import posixpath
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,95 +16,37 @@ from pathlib import Path
 import envforge
 from envforge.errors import EnvforgeError, InputError
 from envforge.formats.singularity import check, files_word, header_value, printable
+from envforge.model.image import BaseImage, check_image_prefix
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.urls import redacted
 from envforge.node.scan import RECEIPT
 from envforge.node.sources import MirrorSource, lock_packages
 
 __all__ = [
-    "BASES",
     "DISTRIBUTION",
-    "BaseImage",
     "RecipeSource",
-    "check_prefix",
     "from_lockfile",
     "from_mirror",
+    "recipe_base",
     "singularity",
 ]
 
 DISTRIBUTION = "envforge-hpc"
 """What pip calls this tool.  The name ``envforge`` belongs to another project on the public index."""
 
-BASES = "--base docker:NAME@sha256:HEX | --base localimage:PATH | --base oci-archive:PATH"
-"""The forms of a base, for errors and help."""
-
-_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?"
-_PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_IMAGE = re.compile(rf"((?:{_HOST}/)?{_PART}(?:/{_PART})*)(?::(\w[\w.-]{{0,127}}))?(?:@(.*))?", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9_+@=][A-Za-z0-9._+@=-]*)+")
-# Mounted over when an image runs, made by the kernel, or used by the build itself.
-_TAKEN = ("dev", "envforge", "home", "proc", "root", "run", "sys", "tmp", "var/tmp")
+_AGENTS = ("localimage", "oci-archive")
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaseImage:
-    """What an image starts from: a bootstrap agent and what it takes.
+def recipe_base(text: str | None) -> BaseImage:
+    """Read ``docker:NAME@sha256:…``, ``localimage:PATH`` or ``oci-archive:PATH``.
 
-    ``tag`` is only remembered: of two names for one image the digest is the one that stays.
+    :raises InputError: for another form, for a docker image without digest, and for a path that a definition
+        file cannot name.
     """
-
-    agent: str
-    reference: str
-    tag: str = ""
-
-    @classmethod
-    def parse(cls, text: str | None) -> BaseImage:
-        """Read ``docker:NAME@sha256:…``, ``localimage:PATH`` or ``oci-archive:PATH``.
-
-        :raises InputError: for another form, for a docker image without digest, and for a path that a
-            definition file cannot name.
-        """
-        if not text:
-            raise InputError("no base image was named", at="--base", do=BASES)
-        agent, _, rest = text.partition(":")
-        if agent == "docker":
-            return cls._docker(rest.removeprefix("//"))
-        if agent not in ("localimage", "oci-archive") or not rest:
-            raise InputError(f"{text!r} is no base image", at="--base", do=BASES)
-        header_value(rest, what="the path of the base", at="--base")
-        if agent == "oci-archive" and ":" in rest:
-            raise InputError(
-                "an archive is named by its path alone, without a tag and without a colon in it",
-                at=f"--base {text}",
-                do="--base oci-archive:PATH   # rename the file where its name has a colon",
-            )
-        return cls(agent=agent, reference=rest)
-
-    @classmethod
-    def _docker(cls, image: str) -> BaseImage:
-        match = _IMAGE.fullmatch(image)
-        if match is None:
-            raise InputError(f"{image!r} is no name of a docker image", at="--base", do=BASES)
-        name, tag, digest = match.groups()
-        if digest is None:
-            named = f"{name}:{tag or 'latest'}"
-            raise InputError(
-                f"{named} may be another image tomorrow: a base is named by its digest",
-                at=f"--base docker:{image}",
-                do=f"skopeo inspect --format '{{{{.Digest}}}}' docker://{named}   "
-                f"# then --base docker:{name}@sha256:…",
-            )
-        if not _DIGEST.fullmatch(digest):
-            raise InputError(
-                f"{digest!r} is no digest",
-                at=f"--base docker:{image}",
-                do=f"--base docker:{name}@sha256:HEX   # 64 hex digits in lower case",
-            )
-        return cls(agent="docker", reference=f"{name}@{digest}", tag=tag or "")
-
-    def __str__(self) -> str:
-        return f"{self.agent}:{self.reference}"
+    base = BaseImage.parse(text, _AGENTS)
+    if base.agent != "docker":
+        header_value(base.reference, what="the path of the base", at="--base")
+    return base
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,27 +136,6 @@ def _source(
     )
 
 
-def check_prefix(prefix: str) -> str:
-    """Return ``prefix`` if it is a path at which an environment can stay in an image.
-
-    :raises InputError: if it is not absolute, not plain, or at a place that something else is mounted on.
-    """
-    if not _PREFIX.fullmatch(prefix) or posixpath.normpath(prefix) != prefix:
-        raise InputError(
-            f"{prefix!r} cannot be a prefix in an image",
-            at="--prefix",
-            do="--prefix /opt/env   # absolute; letters, digits and ._+@=- only",
-        )
-    for taken in _TAKEN:
-        if f"{prefix}/".startswith(f"/{taken}/"):
-            raise InputError(
-                f"/{taken} in an image belongs to the machine that it runs on, or to the build",
-                at=f"--prefix {prefix}",
-                do="--prefix /opt/env",
-            )
-    return prefix
-
-
 def singularity(source: RecipeSource, base: BaseImage, *, prefix: str, tool: Path) -> str:
     """The definition file that installs ``source`` on ``base`` at ``prefix``.
 
@@ -225,7 +145,7 @@ def singularity(source: RecipeSource, base: BaseImage, *, prefix: str, tool: Pat
     """
     from jinja2 import Environment, StrictUndefined
 
-    check_prefix(prefix)
+    check_image_prefix(prefix)
     name = printable(source.name, what="the lock's name", at="the lock's name")
     mirror = source.kind == "mirror"
     values: dict[str, object] = {

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from envforge.formats import conda_lock, explicit_txt, pixi_lock, pixi_toml, pylock_toml, requirements_txt
+from envforge.formats import (
+    conda_lock,
+    explicit_txt,
+    hashed_requirements,
+    pixi_lock,
+    pixi_manifest,
+    pylock_toml,
+)
 from envforge.formats._halves import PYPI, python_of, shown_name
 from envforge.model.foreign import Loss, Written
 from envforge.model.lockfile import Lockfile
@@ -114,7 +121,7 @@ def _pixi(folder: _Folder) -> None:
     if not folder.has("conda"):
         return
     folder.add_written(pixi_lock.write(folder.lockfile), "the lockfile of pixi: all platforms, all groups")
-    folder.add("pixi.toml", pixi_toml.write(folder.lockfile), "what pixi takes the lock to be for")
+    folder.add("pixi.toml", pixi_manifest.write(folder.lockfile), "what pixi takes the lock to be for")
     folder.tools.append(
         Tool(
             title="pixi, 0.68 or newer",
@@ -130,7 +137,7 @@ def _pypi(folder: _Folder) -> None:
         return
     for platform in folder.lockfile.platforms:
         folder.add_written(
-            requirements_txt.write(folder.lockfile, platform), f"PyPI packages for {platform}, with hashes"
+            hashed_requirements.write(folder.lockfile, platform), f"PyPI packages for {platform}, with hashes"
         )
         folder.add_written(
             pylock_toml.write(folder.lockfile, platform), f"PyPI packages for {platform}, as PEP 751 has it"

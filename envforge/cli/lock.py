@@ -13,9 +13,10 @@ from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.cli.defaults import check_allowed, network, with_defaults
 from envforge.cli.profiles import PROFILE_HELP, profile_target
+from envforge.cli.specs import base_of, explained, read_specs
 from envforge.errors import AnswerNo, InputError
-from envforge.formats import conda_lock, environment_yml
-from envforge.formats._pip_lines import check_index, check_project_name
+from envforge.formats import conda_lock
+from envforge.formats._requirement import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, overrides_of, platform_of
 from envforge.model.profile import intersected
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
     from envforge.lock.options import LockOptions
     from envforge.resolvers.conda import LesserVariant
 
-__all__ = ["command", "lock_options"]
 
-_FOUND = ("environment.yml", "environment.yaml")
+__all__ = ["command", "lock_options"]
 
 
 @click.command("lock")
@@ -87,6 +87,7 @@ _FOUND = ("environment.yml", "environment.yaml")
     shell_complete=completing.packages,
     help="Build PKG from its sdist; runs its code here.",
 )
+@click.option("--environment", metavar="NAME", help="Lock this environment of a pixi manifest.")
 @click.option(
     "--channel-priority",
     type=click.Choice(CHANNEL_PRIORITIES),
@@ -109,20 +110,30 @@ def command(
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Resolve SPEC (environment.yml) into conda-lock.yml.
+    """Resolve SPEC into conda-lock.yml.
+
+    SPEC is an environment.yml, a pixi.toml, a pyproject.toml, a requirements file or a Pipfile; several are
+    joined.  Without one it is the environment.yml, pixi.toml, pyproject.toml or requirements.in of the
+    working directory.
 
     Conda and PyPI dependencies are resolved together, for each platform's own virtual packages and never
     for this machine's.  Versions that are locked already are kept where they still fit.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    path = _one_spec(specs + files)
-    spec = environment_yml.read(read_text(path, limit=10_000_000), source=str(path))
-    spec = with_defaults(spec, load_settings())
     output = output or Path("conda-lock.yml")
     previous = _previous(output)
+    chosen = lock_options(options, previous)
+    spec = read_specs(
+        console,
+        specs + files,
+        environment=chosen.environment,
+        insist=options["environment"] is not None,
+        python=chosen.python,
+    )
+    spec = with_defaults(spec, load_settings())
     if check:
-        return _check(console, spec, previous, output, path, options)
-    return _lock(console, spec, previous, output, path, options, dry_run=dry_run)
+        return _check(console, spec, previous, output, chosen)
+    return _lock(console, spec, previous, output, chosen, dry_run=dry_run)
 
 
 def _lock(
@@ -130,8 +141,7 @@ def _lock(
     spec: EnvironmentSpec,
     previous: Lockfile | None,
     output: Path,
-    path: Path,
-    given: dict[str, Any],
+    options: LockOptions,
     *,
     dry_run: bool,
 ) -> int:
@@ -142,23 +152,23 @@ def _lock(
     from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
-    options = lock_options(given, previous)
     targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous, options)
     lesser: dict[str, tuple[LesserVariant, ...]] = {}
-    lockfile = lock(
-        spec,
-        targets,
-        options=options,
-        previous=previous,
-        base=path.absolute().parent,
-        sources=[Path(os.path.relpath(path, output.absolute().parent)).as_posix()],
-        cache=cache_directory(),
-        fetcher=Fetcher(offline=options.offline, access=network()),
-        reporter=console,
-        place=output.absolute().parent,
-        lesser=lesser.__setitem__,
-    )
+    with explained(console, spec, targets, _host()):
+        lockfile = lock(
+            spec,
+            targets,
+            options=options,
+            previous=previous,
+            base=base_of(spec),
+            sources=[_seen_from(output, source) for source in spec.sources],
+            cache=cache_directory(),
+            fetcher=Fetcher(offline=options.offline, access=network()),
+            reporter=console,
+            place=output.absolute().parent,
+            lesser=lesser.__setitem__,
+        )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
     check_allowed((channel.url for channel in lockfile.channels), load_settings())
@@ -182,29 +192,15 @@ def _lock(
     return 0
 
 
-def _one_spec(named: tuple[Path, ...]) -> Path:
-    if len(named) > 1:
-        raise InputError(
-            f"{len(named)} specifications were named, and only one can be locked",
-            at=" ".join(map(str, named)),
-            do="put the dependencies into one environment.yml",
-        )
-    if named:
-        return named[0]
-    found = [Path(name) for name in _FOUND if Path(name).is_file()]
-    if not found:
-        raise InputError(
-            "no specification here",
-            at=str(Path.cwd()),
-            do="name one: envforge lock path/to/environment.yml",
-        )
-    return found[0]
-
-
 def _previous(output: Path) -> Lockfile | None:
     if not output.exists():
         return None
     return conda_lock.read(read_text(output), source=str(output))
+
+
+def _seen_from(output: Path, source: str) -> str:
+    """A file of the specification as the lockfile names it."""
+    return Path(os.path.relpath(source, output.absolute().parent)).as_posix()
 
 
 def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOptions:
@@ -228,6 +224,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
         find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
         prerelease=given["prerelease"] or kept.get("pre") is True,
         python=_python(given["python"] or kept.get("python")),
+        provides=load_settings().table("provides"),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
@@ -239,6 +236,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
         overrides=overrides_of(os.environ),
         exclude_newer=given["exclude_newer"]
         or (str(kept["exclude-newer"]) if "exclude-newer" in kept else None),
+        environment=given["environment"] or (str(kept["environment"]) if "environment" in kept else None),
         offline=given["offline"],
     )
 
@@ -294,22 +292,21 @@ def _check(
     spec: EnvironmentSpec,
     previous: Lockfile | None,
     output: Path,
-    path: Path,
-    given: dict[str, Any],
+    options: LockOptions,
 ) -> int:
     from envforge.lock.check import first_unmet
     from envforge.lock.options import targets_for
 
+    named = " ".join(spec.sources)
     if previous is None:
-        raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {path}")
-    options = lock_options(given, previous)
+        raise AnswerNo("there is no lockfile", at=str(output), do=f"envforge lock {named}")
     targets = targets_for(spec, options, previous, _host())
-    base, place = path.absolute().parent, output.absolute().parent
+    base, place = base_of(spec), output.absolute().parent
     unmet = first_unmet(spec, previous, targets, options=options, base=base, place=place)
     if unmet is not None:
-        raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {path}")
+        raise AnswerNo(unmet.what, at=unmet.at, do=f"envforge lock {named}")
     document = {"satisfied": True, "lockfile": str(output), "digest": previous.digest()}
-    print_result(console, [f"{output} satisfies {path}"], document)
+    print_result(console, [f"{output} satisfies {named}"], document)
     return 0
 
 

@@ -14,7 +14,8 @@ import click
 import envforge
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import InputError
-from envforge.render import DISTRIBUTION, BaseImage, RecipeSource, from_lockfile, from_mirror, singularity
+from envforge.model.image import BaseImage
+from envforge.render import DISTRIBUTION, RecipeSource, from_lockfile, from_mirror, recipe_base, singularity
 from envforge.settings import load_settings
 
 __all__ = ["command"]
@@ -67,7 +68,7 @@ def render_singularity(
     recipe as they are typed: start the build in the same directory.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    image = BaseImage.parse(base or load_settings().text("base-image"))
+    image = recipe_base(base or load_settings().text("base-image"))
     opened = _open(source, lock)
     tool = tool or (output.parent if output is not None else Path()) / _WHEELS
     recipe = singularity(opened, image, prefix=prefix, tool=tool)

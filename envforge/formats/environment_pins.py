@@ -25,8 +25,8 @@ from envforge.formats._halves import (
     shown_name,
 )
 from envforge.formats._yaml import compose, plain, render
-from envforge.formats.requirements_txt import read as read_requirements
-from envforge.formats.requirements_txt import requirement_line
+from envforge.formats.hashed_requirements import read as read_requirements
+from envforge.formats.hashed_requirements import requirement_line
 from envforge.model.foreign import ForeignConda, ForeignLock, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile
 

@@ -1,22 +1,25 @@
 """``environment.yml``: conda's specification, with the additions of conda-lock and micromamba.
 
 Follows ``conda env create``, and conda-lock for ``platforms``, ``category``, ``pip-repositories``,
-``allow-pypi-requests`` and ``# [linux]``; micromamba for ``sel(linux):``.  Goals: a file that conda takes is
-taken; a mistake that conda or YAML would pass in silence (a key twice, ``python: 3.10``, a misspelt key) is
-an error with its line and what to write; the text of a dependency is handed on as it was written.
+``allow-pypi-requests`` and ``# [linux]``; micromamba for ``sel(linux):``; pip for what stands below ``pip:``.
+Goals: a file that conda takes is taken; a mistake that conda or YAML would pass in silence (a key twice,
+``python: 3.10``, a misspelt key) is an error with its line and what to write; the text of a dependency is
+handed on as it was written.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import yaml
 
 from envforge.errors import InputError
+from envforge.formats._draft import Around, Draft, Place, check_group, check_name
 from envforge.formats._fields import redacted, suggestion
-from envforge.formats._pip_lines import Indexes, check_index, requirement
+from envforge.formats._pip_lines import PipReader
+from envforge.formats._requirement import check_index
 from envforge.formats._selectors import in_comment, in_key, select
 from envforge.formats._yaml import compose, line_of, plain, render
 from envforge.model.platforms import check_platform
@@ -30,18 +33,16 @@ _KEYS = frozenset(
     + ("prefix", "variables")
 )
 _KINDS = {"int": "the number", "float": "the number", "timestamp": "the date"}
-_NAME = re.compile(r"[^\s/\\:#\[\]]{1,200}")
-_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _DEPENDENCY = re.compile(
     r"(?:(?P<channel>[^\s\[\]=<>!]+)::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)(?P<rest>\s*(?:[\s=<>!~\[].*)?)"
 )
 _REST_OF_LINE = re.compile(r"[ \t]*,?[ \t]*(#[^\r\n\x85\u2028\u2029]*)")
 
 
-def read(text: str, *, source: str) -> EnvironmentSpec:
-    """The specification in ``text``.
+def read(text: str, *, source: str, around: Around | None = None) -> Draft:
+    """What ``text`` says, and what the requirements files say that it names.
 
-    :param source: the file's name, for errors and for :attr:`Line.at`.
+    :param source: the file's name, for errors, for :attr:`Line.at`, and for what its paths are relative to.
     :raises InputError: if something in it cannot be used, with the line.
     """
     text = text.removeprefix("\ufeff")
@@ -53,7 +54,10 @@ def read(text: str, *, source: str) -> EnvironmentSpec:
             at=f"{source}:{line_of(root)}",
             do="begin it with: dependencies:",
         )
-    return _Reader(text=text, source=source).specification(root)
+    draft = Draft(source=source)
+    pip = PipReader(part=draft.pip, around=around or Around())
+    _Reader(text=text, source=source, draft=draft, pip=pip).read(root)
+    return draft
 
 
 def write(spec: EnvironmentSpec, *, comment: str) -> str:
@@ -80,13 +84,12 @@ class _Reader:
 
     text: str
     source: str
+    draft: Draft
+    pip: PipReader
     group: str = "main"
-    conda: list[Line] = field(default_factory=list)
-    pip: list[Line] = field(default_factory=list)
-    indexes: Indexes = field(default_factory=Indexes)
     pip_node: yaml.Node | None = None
 
-    def specification(self, root: yaml.MappingNode) -> EnvironmentSpec:
+    def read(self, root: yaml.MappingNode) -> None:
         keys = {}
         for key, value in root.value:
             if key.value not in _KEYS:
@@ -97,33 +100,18 @@ class _Reader:
             raise InputError(
                 "there are no dependencies", at=self.source, do="add them: dependencies: [python=3.12]"
             )
-        name = self.name(keys["name"]) if "name" in keys else None
-        channels = self.channels(keys["channels"]) if "channels" in keys else ()
-        platforms = self.platforms(keys["platforms"]) if "platforms" in keys else ()
+        if "name" in keys:
+            name = self.string(keys["name"], "a name", "put it in quotes")
+            self.draft.name = check_name(name, at=self.at(keys["name"]))
+        if "channels" in keys:
+            self.draft.channels = self.channels(keys["channels"])
+        if "platforms" in keys:
+            self.draft.platforms = self.platforms(keys["platforms"])
         self.read_choices(keys)
         self.read_dependencies(keys["dependencies"])
-        return EnvironmentSpec(
-            name=name,
-            channels=channels,
-            platforms=platforms,
-            conda=tuple(self.conda),
-            pip=tuple(self.pip),
-            indexes=self.resolved_indexes(keys),
-            no_binary=tuple(dict.fromkeys(self.indexes.no_binary)),
-            sources=(self.source,),
-        )
+        self.check_indexes(keys)
 
-    def name(self, node: yaml.Node) -> str:
-        name = self.string(node, "a name", "put it in quotes")
-        if not _NAME.fullmatch(name) or not name.isprintable() or name in (".", ".."):
-            raise self.error(
-                node,
-                f"{redacted(name)!r} cannot be an environment's name",
-                do="use letters, digits, -, _ and .",
-            )
-        return name
-
-    def channels(self, node: yaml.Node) -> tuple[str, ...]:
+    def channels(self, node: yaml.Node) -> list[str]:
         found = []
         for item in self.items(node, "channels"):
             channel = self.string(item, "a channel", "write its name or URL")
@@ -133,30 +121,25 @@ class _Reader:
                 )
             found.append(channel)
         # conda-only: "add no channel of the user's own configuration", which is never done here.
-        return tuple(channel for channel in found if channel != "nodefaults")
+        return [channel for channel in found if channel != "nodefaults"]
 
-    def platforms(self, node: yaml.Node) -> tuple[str, ...]:
+    def platforms(self, node: yaml.Node) -> list[str]:
         names = []
         for item in self.items(node, "platforms"):
             name = self.string(item, "a platform", "write a platform such as linux-64")
             names.append(check_platform(name, at=self.at(item)))
-        return tuple(dict.fromkeys(names))
+        return list(dict.fromkeys(names))
 
     def read_choices(self, keys: dict[str, yaml.Node]) -> None:
         """The keys that only conda-lock knows."""
         if "category" in keys:
-            self.group = self.string(keys["category"], "the name of a group", "put it in quotes")
-            if not _GROUP.fullmatch(self.group):
-                raise self.error(
-                    keys["category"],
-                    f"{redacted(self.group)!r} cannot be a group's name",
-                    do="use letters, digits, -, _ and .",
-                )
+            group = self.string(keys["category"], "the name of a group", "put it in quotes")
+            self.group = check_group(group, at=self.at(keys["category"]))
         if "pip-repositories" in keys:
             for item in self.items(keys["pip-repositories"], "pip-repositories"):
                 url = self.string(item, "the URL of an index", "write it as https://HOST/simple")
                 with _Placed(self, item):
-                    self.indexes.repositories.append(check_index(url))
+                    self.draft.pip.repositories.append(check_index(url))
         if "allow-pypi-requests" in keys:
             node = keys["allow-pypi-requests"]
             value = plain(node, source=self.source)
@@ -164,17 +147,16 @@ class _Reader:
                 raise self.error(
                     node, f"{_shown(node)} where true or false is needed", do="write true or false"
                 )
-            self.indexes.allow_pypi = value
+            self.draft.pip.allow_pypi = value
 
-    def resolved_indexes(self, keys: dict[str, yaml.Node]) -> tuple[str, ...]:
-        found = self.indexes.resolved()
-        if self.pip and not found and not self.indexes.allow_pypi:
+    def check_indexes(self, keys: dict[str, yaml.Node]) -> None:
+        pip = self.draft.pip
+        if pip.lines and not pip.indexes() and not pip.allow_pypi:
             raise self.error(
                 keys["allow-pypi-requests"],
                 "PyPI is not allowed, and no other index is named",
                 do="add one: pip-repositories: [https://HOST/simple]",
             )
-        return found
 
     def read_dependencies(self, node: yaml.Node) -> None:
         for item in self.items(node, "dependencies"):
@@ -208,7 +190,7 @@ class _Reader:
                 f"{redacted(text)!r} is no conda dependency",
                 do="write it as NAME, NAME>=VERSION, NAME=VERSION=BUILD or CHANNEL::NAME",
             )
-        self.conda.append(Line(text=text, at=self.at(node), platforms=platforms, group=self.group))
+        self.draft.conda.append(Line(text=text, at=self.at(node), platforms=platforms, group=self.group))
 
     def read_pip(self, key: yaml.Node, node: yaml.Node) -> None:
         if self.pip_node is not None:
@@ -222,11 +204,10 @@ class _Reader:
             return
         for item in self.items(node, "pip"):
             text = self.string(item, "a requirement", "write one requirement a line, such as - einops>=0.8")
-            platforms = self.selected(item)
-            with _Placed(self, item):
-                kept = requirement(text, self.indexes)
-            if kept is not None:
-                self.pip.append(Line(text=kept, at=self.at(item), platforms=platforms, group=self.group))
+            place = Place(
+                source=self.source, at=self.at(item), group=self.group, platforms=self.selected(item)
+            )
+            self.pip.read_line(text, place)
 
     def selected(self, node: yaml.Node) -> tuple[str, ...] | None:
         """The platforms that a selector in the comment behind ``node`` keeps."""

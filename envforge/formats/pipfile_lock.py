@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from packaging.requirements import InvalidRequirement, Requirement
 
 from envforge.errors import InputError
+from envforge.formats._draft import PYPI
 from envforge.formats._fields import Fields, describe, redacted
 from envforge.formats._halves import (
     CONDA,
@@ -28,7 +29,6 @@ from envforge.formats._halves import (
     pip_half,
     python_of,
 )
-from envforge.formats._pip_lines import PYPI
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 
@@ -92,7 +92,7 @@ def _release(python: str | None) -> str | None:
 
 
 def _entry(row: LockedPackage) -> dict[str, Any] | None:
-    from envforge.formats.requirements_txt import files_host
+    from envforge.formats.hashed_requirements import files_host
 
     try:
         Requirement(f"{canonical_name(row.name)}=={row.version}")

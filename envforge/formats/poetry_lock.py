@@ -16,9 +16,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from envforge import __version__
 from envforge.errors import InputError
+from envforge.formats._draft import PYPI
 from envforge.formats._edges import edges_of
 from envforge.formats._fields import Fields, describe
-from envforge.formats._pip_lines import PYPI
 from envforge.formats._toml import parse
 from envforge.model.foreign import Choice, Edge, ForeignFile, ForeignLock, ForeignPypi
 from envforge.model.lockfile import canonical_name

@@ -35,7 +35,7 @@ _NOT_OURS = {
     "npm": ("a package-lock.json, which locks JavaScript and no environment", "name the right file"),
     "spec": (
         "a specification and not a lockfile",
-        "lock it instead: envforge lock environment.yml",
+        "lock it instead: envforge lock FILE",
     ),
     "mamba": ("a lockfile of mamba in JSON", "micromamba env export --explicit --sha256 > explicit.txt"),
 }

@@ -16,7 +16,15 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from envforge.model.foreign import ForeignFile
 
-__all__ = ["IndexedFile", "project_json", "project_page", "read_page", "root_page"]
+__all__ = [
+    "IndexedFile",
+    "ListedFile",
+    "project_json",
+    "project_page",
+    "read_files",
+    "read_page",
+    "root_page",
+]
 
 VERSION = "1.1"
 """Of the simple API: the first with sizes and the list of versions."""
@@ -104,7 +112,37 @@ def project_json(project: str, files: Iterable[IndexedFile]) -> bytes:
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
-def read_page(text: str, url: str) -> tuple[ForeignFile, ...]:
+@dataclass(frozen=True, kw_only=True)
+class ListedFile:
+    """A file as the page of somebody's index lists it."""
+
+    filename: str
+    requires_python: str | None = None
+
+
+def read_page(text: str) -> tuple[ListedFile, ...]:
+    """The files of a project page in HTML (PEP 503), in its order, without those that were yanked."""
+    links = _Links()
+    links.feed(text)
+    return tuple(links.found)
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[ListedFile] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        target = given.get("href")
+        if tag == "a" and target and "data-yanked" not in given:
+            filename = unquote(target.partition("#")[0].partition("?")[0].rpartition("/")[2])
+            self.found.append(
+                ListedFile(filename=filename, requires_python=given.get("data-requires-python"))
+            )
+
+
+def read_files(text: str, url: str) -> tuple[ForeignFile, ...]:
     """The files that a project's page lists, with the sha256 where it says one.
 
     :param text: HTML, or the JSON of PEP 691; what it is, it shows.

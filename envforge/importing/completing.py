@@ -18,8 +18,8 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from envforge.edges.archive import conda_index
 from envforge.edges.fetch import Fetcher, local_path
 from envforge.errors import CouldNotError, EnvforgeError, InputError
+from envforge.formats._draft import PYPI
 from envforge.formats._fields import redacted
-from envforge.formats._pip_lines import PYPI
 from envforge.importing.selecting import Member, best_file, filename_of
 from envforge.model.foreign import ForeignConda, ForeignFile
 from envforge.model.platforms import Target

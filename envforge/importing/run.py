@@ -14,15 +14,15 @@ from envforge.errors import InputError
 from envforge.formats import (
     environment_pins,
     explicit_txt,
+    hashed_requirements,
     pipfile_lock,
     pixi_lock,
     poetry_lock,
     pylock_toml,
-    requirements_txt,
     uv_lock,
 )
+from envforge.formats._draft import PYPI
 from envforge.formats._fields import check_url, redacted
-from envforge.formats._pip_lines import PYPI
 from envforge.formats.conda_lock import custom_format
 from envforge.formats.recognise import recognise
 from envforge.importing.completing import ImportPorts, completed_conda, located_files
@@ -43,7 +43,7 @@ _READERS: Mapping[str, Callable[..., ForeignLock]] = {
     "pixi": pixi_lock.read,
     "poetry": poetry_lock.read,
     "pylock": pylock_toml.read,
-    "requirements": requirements_txt.read,
+    "requirements": hashed_requirements.read,
     "uv": uv_lock.read,
 }
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from envforge.formats._draft import PYPI
 from envforge.formats._halves import roots
-from envforge.formats._pip_lines import PYPI
 from envforge.formats.environment_pins import channel_name
 from envforge.model.foreign import ForeignConda, ForeignLock
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name

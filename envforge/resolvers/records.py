@@ -17,7 +17,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from envforge.edges.fetch import Fetcher, NotFoundError, local_path
-from envforge.formats.simple_index import read_page
+from envforge.formats.simple_index import read_files
 from envforge.model.foreign import ForeignFile
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
@@ -79,7 +79,7 @@ def _listed(name: str, index: str, fetcher: Fetcher) -> Sequence[ForeignFile]:
         text = fetcher.read(page, limit=_LARGEST_PAGE, accept=_ACCEPT).decode("utf-8", "replace")
     except NotFoundError:
         return []
-    return read_page(text, page)
+    return read_files(text, page)
 
 
 def _is_version(file: ForeignFile, name: str, version: str) -> bool:

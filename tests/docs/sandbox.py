@@ -160,6 +160,10 @@ class Outside:
         channel = (self.directory / "conda-forge").as_uri()
         index = (self.directory / "pypi" / "simple").as_uri()
         text = text.replace("- conda-forge\n", f"- {channel}\n")
+        if "[project]" in text:
+            text += f'[[tool.uv.index]]\nurl = "{index}"\ndefault = true\n'
+        elif ":" not in text:  # requirements
+            text = f"--index-url {index}\n{text}"
         return text.replace("- pip:\n", f"- pip:\n      - --index-url {index}\n")
 
 

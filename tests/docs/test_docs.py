@@ -19,6 +19,7 @@ import envforge
 from envforge import errors, settings
 from envforge.cli.app import cli
 from envforge.edges import process, signing
+from envforge.model import platforms
 from envforge.model.receipt import FileRecord, Receipt
 from envforge.node import preflight
 from tests.docs.sandbox import PAGES, ROOT, Block, Outside, Sandbox, blocks, printed, runs, starts_with
@@ -228,7 +229,7 @@ def test_every_environment_variable_is_documented() -> None:
         for match in re.findall(read, path.read_text(encoding="utf-8"))
         for name in match
         if name
-    } | {*process._KEPT, *process._NETWORK, *signing._AGENT}
+    } | {*process._KEPT, *process._NETWORK, *signing._AGENT, *platforms.OVERRIDES}
     found |= set(
         re.findall(r"\$\{(ENVFORGE_\w+)-\}", (PACKAGE / "templates" / "bundle.sh").read_text("utf-8"))
     )
@@ -250,7 +251,7 @@ def test_every_setting_is_documented() -> None:
 def test_what_the_lockfile_holds_of_envforge_is_documented() -> None:
     found = set()
     for path in (
-        PACKAGE / "lock.py",
+        *(PACKAGE / "lock").glob("*.py"),
         PACKAGE / "formats" / "conda_lock.py",
         PACKAGE / "model" / "lockfile.py",
         PACKAGE / "model" / "runtime.py",

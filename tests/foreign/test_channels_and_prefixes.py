@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envforge.edges.process import uv_executable
-from envforge.formats import environment_yml
+from envforge.formats import specification
 from envforge.formats.conda_meta import asked_for
 from envforge.model.lockfile import LockedPackage, Lockfile
 from tests.conftest import Journey, Shell
@@ -59,7 +59,7 @@ def test_a_conda_environment_is_locked_as_it_is(place: Place, tmp_path: Path) ->
     }
     wheels = {row.name: row.sha256 for row in found.packages if row.manager == "pip"}
     assert wheels == {row.name: row.sha256 for row in place.lock.packages if row.manager == "pip"}
-    wanted = environment_yml.read(spec.read_text(), source="environment.yml")
+    wanted = specification.read(spec.read_text(), source="environment.yml")
     assert [line.text for line in wanted.conda] == ["python", "greet>=1"]
 
 

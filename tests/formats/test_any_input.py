@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import tomli
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +15,10 @@ from envforge.errors import InputError
 from envforge.formats import (
     conda_lock,
     dsse_json,
-    environment_yml,
     lock_json,
     manifest_json,
     receipt_json,
+    specification,
     trusted_keys,
 )
 from envforge.model.lockfile import Lockfile
@@ -45,15 +47,83 @@ envelope = Envelope(payload=b"{}", payload_type="a/b", signatures=(("SHA256:x", 
 
 
 def _environment(text: str) -> object:
-    return environment_yml.read(text, source="x.yml")
+    return specification.read(text, source="x.yml")
 
 
 def _conda_lock(text: str) -> object:
     return conda_lock.read(text, source="x.yml")
 
 
+def _specification(name: str) -> Callable[[str], object]:
+    return lambda text: specification.read(text, source=name)
+
+
+PYPROJECT = """\
+[project]
+name = "x"
+requires-python = ">=3.11,<3.13"
+dependencies = ["numpy>=2 ; sys_platform == 'linux'", "x[a]"]
+[project.optional-dependencies]
+a = ["six"]
+[dependency-groups]
+test = ["pytest", {include-group = "lint"}]
+lint = ["ruff"]
+[tool.conda-lock]
+channels = ["conda-forge"]
+dependencies = {python = "3.12.*", gcc = {version = ">=12", build = "h*"}}
+[tool.uv.sources]
+numpy = {index = "i"}
+[[tool.uv.index]]
+name = "i"
+url = "https://h/simple"
+explicit = true
+"""
+PIXI = """\
+[workspace]
+channels = ["conda-forge", {channel = "nvidia", priority = 1}]
+platforms = ["linux-64", {platform = "osx-arm64", macos = "13.0"}]
+[dependencies]
+python = ">=3.11,<3.13"
+gcc = {version = "*", build = "h*", build-number = ">=1"}
+[target.linux.pypi-dependencies]
+torch = {version = ">=2", extras = ["opt"], index = "https://h/simple"}
+a = {git = "https://h/a.git", tag = "v1", subdirectory = "b"}
+[environments]
+default = ["cuda"]
+[feature.cuda.system-requirements]
+cuda = "12"
+[feature.cuda.pypi-options]
+find-links = [{path = "./w"}]
+"""
+PIPFILE = """\
+[[source]]
+url = "https://h/simple"
+name = "h"
+[packages]
+a = "*"
+b = {version = "==1.*", index = "h", sys_platform = "== 'linux'"}
+[dev-packages]
+c = {path = "./c", editable = true}
+[requires]
+python_version = "3.11"
+"""
+REQUIREMENTS = f"""\
+# comment
+numpy>=2 \\
+  --hash=sha256:{A}
+-i https://h/simple --pre
+-e git+https://h/x@main#egg=x[y]&subdirectory=z
+./dir[a,b]
+https://h/six-1.0-py3-none-any.whl ; python_version < "4"
+"""
+
 READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "environment": (_environment, SPEC),
+    "pyproject": (_specification("pyproject.toml"), PYPROJECT),
+    "pixi": (_specification("pixi.toml"), PIXI),
+    "pipfile": (_specification("Pipfile"), PIPFILE),
+    "requirements": (_specification("requirements.txt"), REQUIREMENTS),
+    "anything": (_specification("something"), PIXI),
     "conda_lock": (_conda_lock, golden("everything")[:3500]),
     "lock": (lock_json.read, lock_json.write(lockfile(), source_sha256=A)),
     "manifest": (manifest_json.read, manifest_json.write(manifest)),
@@ -180,7 +250,12 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name != "keys"])
+TOML = ("pyproject", "pixi", "pipfile")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in READERS if name not in ("keys", "requirements", "anything")]
+)
 @quick
 @given(value=json_values, seed=st.integers(0, 1 << 32))
 def test_any_value_in_any_place(name: str, value: object, seed: int) -> None:
@@ -189,9 +264,11 @@ def test_any_value_in_any_place(name: str, value: object, seed: int) -> None:
     import yaml
 
     chance = random.Random(seed)
-    document = (
-        yaml.safe_load(golden("everything")) if name == "conda_lock" else yaml.safe_load(READERS[name][1])
-    )
+    document: Any
+    if name in TOML:
+        document = tomli.loads(READERS[name][1])
+    else:
+        document = yaml.safe_load(golden("everything") if name == "conda_lock" else READERS[name][1])
     part = document
     while True:
         key = chance.choice(list(part) if isinstance(part, dict) else range(len(part)))
@@ -199,4 +276,32 @@ def test_any_value_in_any_place(name: str, value: object, seed: int) -> None:
             part[key] = value
             break
         part = part[key]
-    value_or_refusal(name, json.dumps(document))
+    value_or_refusal(name, as_toml(document) if name in TOML else json.dumps(document))
+
+
+def as_toml(document: dict[str, object]) -> str:
+    """TOML of what JSON can hold; null, which TOML lacks, as an empty list."""
+
+    def value(one: object) -> str:
+        if isinstance(one, dict):
+            return "{" + ", ".join(f"{key(k)} = {value(v)}" for k, v in one.items()) + "}"
+        if isinstance(one, list):
+            return "[" + ", ".join(map(value, one)) + "]"
+        if isinstance(one, float):
+            return {"inf": "inf", "-inf": "-inf", "nan": "nan"}.get(str(one), repr(one))
+        if isinstance(one, bool):
+            return str(one).lower()
+        return "[]" if one is None else key(one) if isinstance(one, str) else str(one)
+
+    def key(text: str) -> str:
+        return (
+            '"'
+            + "".join(
+                c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}"
+                for c in text
+                if not 0xD800 <= ord(c) < 0xE000
+            )
+            + '"'
+        )
+
+    return "".join(f"{key(k)} = {value(v)}\n" for k, v in document.items())

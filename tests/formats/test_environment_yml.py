@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from envforge.formats import environment_yml
+from envforge.formats.specification import joined
 from envforge.model.spec import EnvironmentSpec, Line
 
 from .support import refused
@@ -13,7 +14,7 @@ PYPI = "https://pypi.org/simple"
 
 
 def read(text: str) -> EnvironmentSpec:
-    return environment_yml.read(text, source="environment.yml")
+    return joined([environment_yml.read(text, source="environment.yml")])
 
 
 def error(text: str) -> tuple[str, str | None, str | None]:
@@ -326,11 +327,16 @@ NAMED = "name each package that may be built: building runs its code on this mac
         (f"{D}- pip:\n  - a=1\n", "'a=1' is no requirement", 3, "write a==1"),
         (
             f"{D}- pip:\n  - a --hash=sha256:00\n",
-            "--hash is not supported",
+            "'sha256:00' is no hash that can be relied on",
             3,
-            "remove it: the lockfile holds the sha256 of every wheel",
+            "write --hash=sha256: and 64 hex digits",
         ),
-        (f"{D}- pip:\n  - a --config-settings x=1\n", "--config-settings is not supported", 3, "remove it"),
+        (
+            f"{D}- pip:\n  - a --config-settings x=1\n",
+            "--config-settings is not supported",
+            3,
+            "remove it: what is built is built without options",
+        ),
         (
             f"{D}- pip:\n  - ~/src\n",
             "'~/src' is not the path of a project's directory",
@@ -339,38 +345,38 @@ NAMED = "name each package that may be built: building runs its code on this mac
         ),
         (f"{D}- pip:\n  - --no-binary=a/b\n", "--no-binary a/b names no package", 3, NAMED),
         (
-            f"{D}- pip:\n  - git+https://u:secret@h/x\n",
-            "'git+https://***@h/x' is a URL without a name",
+            f"{D}- pip:\n  - https://u:secret@h/x\n",
+            "'https://***@h/x' is a URL without a name",
             3,
-            "write NAME @ git+https://***@h/x",
+            "write NAME @ https://***@h/x",
         ),
         (
             f"{D}- pip:\n  - -r more.txt\n",
-            "the line '-r more.txt' is not supported yet",
+            "another file is named, and none can be read here: more.txt",
             3,
-            "copy the lines of that file here",
+            "copy its lines here",
         ),
         (
-            f"{D}- pip:\n  - -e git+https://h/x\n",
-            "the line '-e git+https://h/x' is not supported yet",
+            f"{D}- pip:\n  - --extra-index https://h/x\n",
+            "unknown option --extra-index",
             3,
-            "write the path of a project's directory: ./DIRECTORY",
+            "did you mean --extra-index-url?",
         ),
         (
-            f"{D}- pip:\n  - --find-links=/w\n",
-            "the line '--find-links=/w' is not supported yet",
+            f"{D}- pip:\n  - a --find-links=/w\n",
+            "--find-links behind a requirement",
             3,
-            "name an index instead: --index-url URL",
+            "write it in a line of its own",
         ),
         (
             f"{D}- pip:\n  - --index-url\n",
-            "--index-url without a URL",
+            "--index-url without a value",
             3,
             "write --index-url https://HOST/simple",
         ),
         (
             f"{D}- pip:\n  - -i https://a\n  - -i https://b\n",
-            "there are two index URLs",
+            "there are two index URLs; the first is in environment.yml:3",
             4,
             "write --extra-index-url for the second one",
         ),
@@ -420,7 +426,7 @@ def test_aliases_do_not_explode() -> None:
 
 
 def test_no_error_repeats_a_secret() -> None:
-    for line in ("-i ftp://me:secret@h/x", "--find-links https://me:secret@h", "https://me:secret@h/a.whl"):
+    for line in ("-i ftp://me:secret@h/x", "--find-links ftp://me:secret@h", "https://me:secret@h/a.whl"):
         assert "secret" not in "".join(map(str, error(f"{D}- pip:\n  - {line}\n")))
 
 
@@ -432,8 +438,6 @@ def test_what_is_built_is_named_as_pip_names_it() -> None:
         "--editable=.",
         "../other[x,y]  # why",
     )
-    spec = environment_yml.read(
-        "dependencies:\n- pip:\n" + "".join(f"  - {line}\n" for line in lines), source="environment.yml"
-    )
+    spec = read("dependencies:\n- pip:\n" + "".join(f"  - {line}\n" for line in lines))
     assert spec.no_binary == ("alpha-one", "beta", "gamma")
     assert [line.text for line in spec.pip] == ["./mine", ".", "../other[x,y]"]

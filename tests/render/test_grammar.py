@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from envforge.errors import InputError
 from envforge.formats.singularity import check
-from envforge.render import BaseImage, RecipeSource, check_prefix, singularity
+from envforge.model.image import BaseImage, check_image_prefix
+from envforge.render import RecipeSource, recipe_base, singularity
 
 from .apptainer_parser import parse
 
@@ -64,7 +65,7 @@ def test_names_and_paths_mean_themselves_or_are_refused(
     path: str, name: str, image: str, tool: str, assumed: str
 ) -> None:
     try:
-        base = BaseImage.parse(f"localimage:{image}")
+        base = recipe_base(f"localimage:{image}")
         text = singularity(source(path, name, assumed=assumed), base, prefix="/opt/env", tool=Path(tool))
     except InputError:
         return
@@ -76,7 +77,7 @@ def test_names_and_paths_mean_themselves_or_are_refused(
 def test_harmless_names_and_paths_are_not_refused(path: str, name: str, tool: str) -> None:
     text = singularity(
         source(path, name),
-        BaseImage.parse("localimage:base.sif"),
+        recipe_base("localimage:base.sif"),
         prefix="/opt/env",
         tool=Path(tool),
     )
@@ -105,7 +106,7 @@ def assert_means(text: str, *, path: str, name: str, image: str, tool: str) -> N
 @given(hostile)
 def test_a_prefix_is_plain_or_refused(text: str) -> None:
     try:
-        prefix = check_prefix("/" + text)
+        prefix = check_image_prefix("/" + text)
     except InputError:
         return
     assert shlex.split(prefix) == [prefix]
@@ -117,7 +118,7 @@ def test_a_prefix_is_plain_or_refused(text: str) -> None:
 def test_a_base_is_plain_or_refused(text: str) -> None:
     for agent in ("docker:", "localimage:", "oci-archive:", ""):
         try:
-            base = BaseImage.parse(agent + text)
+            base = recipe_base(agent + text)
         except InputError:
             continue
         assert base.agent + ":" == agent
