@@ -12,8 +12,9 @@ import pytest
 from envforge.demo.channel import ChannelBuilder, DemoChannel, greet_core_package
 from envforge.demo.index import DemoIndex, IndexBuilder, Wheel
 from envforge.demo.packages import File, Package
-from envforge.formats import conda_lock
+from envforge.formats import conda_lock, profile_json
 from envforge.model.lockfile import Lockfile
+from envforge.model.profile import ClusterProfile
 from tests.conftest import GLIBC, Journey, Shell, specification
 
 
@@ -413,3 +414,64 @@ def test_a_date_that_is_none_is_refused_before_anything_is_fetched(envforge: She
     write_spec(envforge, "channels: ['http://127.0.0.1:9/none']", "dependencies: [a]")
     done = envforge("lock", "-p", "linux-64", "--exclude-newer", "tomorrow", status=None)
     done.assert_error(2, "tomorrow")
+
+
+def test_conda_s_own_variables_count_and_are_said(envforge: Shell, builder: ChannelBuilder) -> None:
+    builder.add(small("a"))
+    builder.write_index()
+    write_spec(
+        envforge, f"channels: [{builder.url}]", "dependencies: [a]", "platforms: [linux-64, osx-arm64]"
+    )
+    env = {"CONDA_OVERRIDE_GLIBC": "2.34", "CONDA_OVERRIDE_CUDA": "", "CONDA_OVERRIDE_ARCHSPEC": "x86_64_v3"}
+    said = envforge("lock", "--cuda", "12.4", env=env)
+    target = "__archspec=1=x86_64_v3 __cuda=12.4 __glibc=2.34 __linux=4.18 __unix=0"
+    assert str(locked(envforge.cwd / "conda-lock.yml").target("linux-64")) == target
+    assert "CONDA_OVERRIDE_GLIBC is set: __glibc=2.34 is assumed" in said.err
+    assert "CONDA_OVERRIDE_CUDA" not in said.err  # the command line comes first
+    said = envforge("lock", env={"CONDA_OVERRIDE_CUDA": ""})
+    assert "CONDA_OVERRIDE_CUDA is set: no __cuda is assumed" in said.err
+    assert locked(envforge.cwd / "conda-lock.yml").target("linux-64") is not None
+    envforge("lock", env={"CONDA_OVERRIDE_CUDA": "twelve"}, status=None).assert_error(
+        2, "CONDA_OVERRIDE_CUDA"
+    )
+
+
+def test_a_lesser_variant_is_said_and_the_option_changes_it(
+    envforge: Shell, builder: ChannelBuilder, tmp_path: Path
+) -> None:
+    builder.add(small("torch", "2.0", build="cpu_0"))
+    builder.add(small("torch", "2.0", build="cuda_1", depends=("__cuda >=12.2",)))
+    builder.write_index()
+    write_spec(envforge, f"channels: [{builder.url}]", "dependencies: [torch]", "platforms: [linux-64]")
+    first = envforge("lock", "--json")
+    assert first.json["platforms"]["linux-64"]["lesser"] == [
+        {"name": "torch", "locked": "2.0 cpu", "better": "2.0 cuda", "option": "--cuda 12.2"}
+    ]
+    assert "no __cuda is assumed, so torch is 2.0 cpu and not 2.0 cuda" in first.err
+    assert "envforge lock --cuda 12.2" in first.err
+    node = tmp_path / "node.json"
+    profile = ClusterProfile(platform="linux-64", glibc="2.34", cuda="12.4")
+    node.write_text(profile_json.write(profile))
+    again = envforge("lock", "--profile", node, "--json")
+    assert again.json["platforms"]["linux-64"]["lesser"] == []
+    rows = locked(envforge.cwd / "conda-lock.yml").packages
+    assert [(row.version, row.build_string) for row in rows] == [("2.0", "cuda_1")]
+
+
+def test_the_priority_of_channels_is_kept(envforge: Shell, builder: ChannelBuilder, tmp_path: Path) -> None:
+    later = ChannelBuilder(tmp_path / "later")
+    builder.add(small("x", "1.0"))
+    builder.write_index()
+    later.add(small("x", "2.0"))
+    later.write_index()
+    write_spec(
+        envforge, f"channels: [{builder.url}, {later.url}]", "dependencies: [x]", "platforms: [linux-64]"
+    )
+    path = envforge.cwd / "conda-lock.yml"
+    envforge("lock")
+    assert versions(path) == {"x": "1.0"}
+    envforge("lock", "-U", "--channel-priority", "disabled")
+    assert versions(path) == {"x": "2.0"}
+    envforge("lock", "-U")
+    assert versions(path) == {"x": "2.0"}
+    envforge("lock", "--check")

@@ -48,6 +48,7 @@ COMMANDS = {
     "git-driver": "What git calls, once git-setup told it to.",
     "completion": "Print what makes bash, zsh or fish complete envforge's words.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
+    "image": "Write an image: an OCI archive, a SquashFS or a SIF.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "config": "Say what is set, and where it was said.",
     "demo": "Run the whole path here, on a small channel made on the spot.",

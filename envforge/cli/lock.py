@@ -224,6 +224,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
         find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
         prerelease=given["prerelease"] or kept.get("pre") is True,
         python=_python(given["python"] or kept.get("python")),
+        provides=load_settings().table("provides"),
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import envforge
-from envforge.edges.credentials import Credentials, Login
-from envforge.edges.partial import Downloaded, Sink, open_partial
+from envforge.edges.credentials import Credentials, Login, RefusedError, certificate
+from envforge.edges.partial import Downloaded, Sink, clear_partial, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
@@ -82,6 +82,7 @@ class Fetcher:
         self._credentials = Credentials(self.access)
         self.timeout = timeout
         self._retries = retries
+        self._granted: dict[str, Mapping[str, str]] = {}
 
     @cached_property
     def _session(self) -> requests.Session:
@@ -96,13 +97,15 @@ class Fetcher:
         session.headers["Accept-Encoding"] = "identity"
         if self.access.certificates:
             session.verify = self.access.certificates
-        policy = Retry(
-            total=self._retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False
-        )
+        policy = Retry(self._retries, backoff_factor=0.3, status_forcelist=_RETRIED, raise_on_status=False)
         adapter = HTTPAdapter(max_retries=policy, pool_maxsize=64)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         return session
+
+    def grant(self, url: str, headers: Mapping[str, str]) -> None:
+        """Send ``headers`` with every later request to the host of ``url``, and with none to another one."""
+        self._granted[urlsplit(url).netloc] = headers
 
     def download(
         self,
@@ -139,7 +142,7 @@ class Fetcher:
         except FileExistsError:
             raise
         except OSError as error:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise CouldNotError(
                 f"cannot write {destination}: {error.strerror or error}",
                 at=str(destination),
@@ -148,7 +151,7 @@ class Fetcher:
                 else "check who may write there",
             ) from error
         except BaseException:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise
         return got
 
@@ -304,9 +307,12 @@ class Fetcher:
 
     def _ask_as(self, login: Login | None, url: str, headers: dict[str, str]) -> requests.Response:
         shown = login.header if login is not None else None
+        granted = self._granted.get(urlsplit(url).netloc, {})
 
         def authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            if shown is not None:  # dropped by requests where an answer leads to another host
+            request.headers.update(granted)
+            # Both are dropped by requests where an answer leads to another host.
+            if shown is not None and "Authorization" not in granted:
                 request.headers["Authorization"] = shown
             return request
 
@@ -316,26 +322,8 @@ class Fetcher:
             timeout=self.timeout,
             headers=headers,
             auth=authorized,
-            cert=_certificate(self.access.client_certificate(url)),
+            cert=certificate(self.access.client_certificate(url)),
         )
-
-
-def _certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
-    if not files:
-        return None
-    for path in files:
-        if not Path(path).is_file():
-            raise CouldNotError(
-                "no such client certificate", at=path, do="envforge config client-certificates"
-            )
-    return (files[0], files[1]) if len(files) == 2 else files[0]
-
-
-def _clear(destination: Path, *, keep: bool) -> None:
-    """Remove what a failed download left, unless it is the beginning of what was wanted."""
-    with suppress(OSError):
-        if not keep or destination.lstat().st_size == 0:
-            destination.unlink()
 
 
 def _on_disk(path: Path) -> BinaryIO:
@@ -366,7 +354,9 @@ def _check_status(answer: requests.Response, url: str) -> None:
             what, at=redacted(url), do="check the URL; if the file is gone for good: envforge lock -U"
         )
     if status in (401, 403, 407):
-        raise CouldNotError(what, at=redacted(url), do="put the credentials for this host into ~/.netrc")
+        refused = RefusedError(what, at=redacted(url), do="put the credentials for this host into ~/.netrc")
+        refused.challenge = answer.headers.get("WWW-Authenticate", "")
+        raise refused
     raise CouldNotError(what, at=redacted(url), do="try again later")
 
 
@@ -392,7 +382,8 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
             came += len(chunk)
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise _broken_off(error, url) from error
+        late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+        raise _broken_off(error, url, late=late) from error
     encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
     if expected is not None and came != expected and not (decode and encoded):
         raise _BrokenOffError(
@@ -400,35 +391,29 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
         )
 
 
-def _broken_off(error: Exception, url: str) -> CouldNotError:
-    import urllib3
-
+def _broken_off(error: Exception, url: str, *, late: bool) -> CouldNotError:
     host, at = urlsplit(url).hostname, redacted(url)
     what = f"{host} sent half a file: the connection broke off"
-    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+    if late:
         what = f"{host} did not answer in time"
     return _BrokenOffError(what, at=at, do="try again", story=str(error))
 
 
-def _translated(error: requests.RequestException, url: str) -> CouldNotError:
-    import requests
+_TOLD = (
+    ("SSLError", "no trusted connection to {}", "export REQUESTS_CA_BUNDLE=/path/to/your-site-ca.pem"),
+    ("ProxyError", "the proxy for {} refused", "check https_proxy"),
+    ("Timeout", "{} did not answer in time", "try again"),
+    ("ConnectionError", "the connection to {} failed", "check the network and the URL"),
+)
+"""What the errors of requests mean, the narrowest first."""
 
-    at, host = redacted(url), urlsplit(url).hostname
-    if isinstance(error, requests.exceptions.SSLError):
-        return CouldNotError(
-            f"no trusted connection to {host}",
-            at=at,
-            do="export REQUESTS_CA_BUNDLE=/path/to/your-site-ca.pem",
-            story=str(error),
-        )
-    if isinstance(error, requests.exceptions.ProxyError):
-        return CouldNotError(f"the proxy for {host} refused", at=at, do="check https_proxy", story=str(error))
-    if isinstance(error, requests.exceptions.Timeout):
-        return CouldNotError(f"{host} did not answer in time", at=at, do="try again", story=str(error))
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return CouldNotError(
-            f"the connection to {host} failed", at=at, do="check the network and the URL", story=str(error)
-        )
-    return CouldNotError(
-        f"cannot fetch from {host or url!r}: {type(error).__name__}", at=at, story=str(error)
-    )
+
+def _translated(error: requests.RequestException, url: str) -> CouldNotError:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    host = urlsplit(url).hostname
+    what, do = f"cannot fetch from {host or url!r}: {type(error).__name__}", None
+    for kind, told, helps in _TOLD:
+        if kind in kinds:
+            what, do = told.format(host), helps
+            break
+    return CouldNotError(what, at=redacted(url), do=do, story=str(error))

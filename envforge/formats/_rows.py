@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _WORD = re.compile(r"[^\s/\\]+")
 _HEX = re.compile(r"[0-9A-Fa-f]{7,64}")
 _REPOSITORY = re.compile(r"(git|hg|svn|bzr)\+")
-_COMMIT = re.compile(r"@([0-9a-f]{40}|[0-9a-f]{64})$")
+_COMMIT = re.compile(r"@([0-9a-f]{40}|[0-9a-f]{64})(?:#.*)?$")
 
 
 def read_package(value: object, known: frozenset[str] = KEYS) -> LockedPackage:

@@ -10,10 +10,11 @@ import html
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-__all__ = ["IndexedFile", "project_json", "project_page", "root_page"]
+__all__ = ["IndexedFile", "ListedFile", "project_json", "project_page", "read_page", "root_page"]
 
 VERSION = "1.1"
 """Of the simple API: the first with sizes and the list of versions."""
@@ -99,3 +100,33 @@ def project_json(project: str, files: Iterable[IndexedFile]) -> bytes:
         "files": [_entry(file) for file in ordered],
     }
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedFile:
+    """A file as the page of somebody's index lists it."""
+
+    filename: str
+    requires_python: str | None = None
+
+
+def read_page(text: str) -> tuple[ListedFile, ...]:
+    """The files of a project page in HTML (PEP 503), in its order, without those that were yanked."""
+    links = _Links()
+    links.feed(text)
+    return tuple(links.found)
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[ListedFile] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        target = given.get("href")
+        if tag == "a" and target and "data-yanked" not in given:
+            filename = unquote(target.partition("#")[0].partition("?")[0].rpartition("/")[2])
+            self.found.append(
+                ListedFile(filename=filename, requires_python=given.get("data-requires-python"))
+            )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from envforge.edges.fetch import local_path
 from envforge.model.built import BuiltWheel
 from envforge.model.groups import Key, key_of
 from envforge.model.lockfile import LockedPackage, canonical_name
@@ -26,11 +27,19 @@ class Place:
 
 
 def project_source(line: Line, place: Place) -> str | None:
-    """The path of a project that is asked for, relative to the lockfile; ``None`` for any other line."""
-    from envforge.resolvers._request import project_of
+    """What a lockfile calls that which a line points at and which is built; ``None`` for any other line.
 
-    project = project_of(line.text)
-    return Path(os.path.relpath(place.base / project[0], place.lockfile)).as_posix() if project else None
+    A path is relative to the lockfile.
+    """
+    from envforge.resolvers._direct import Kind, direct_of
+
+    direct = direct_of(line)
+    if direct is None or direct.kind is Kind.WHEEL:
+        return None
+    path = Path(direct.place) if direct.is_path else local_path(direct.place)
+    if path is None or direct.kind is Kind.REPOSITORY:
+        return direct.source
+    return Path(os.path.relpath(place.base / path, place.lockfile)).as_posix()
 
 
 def asked_for(
@@ -61,21 +70,26 @@ def asked_for(
     lines = spec.pip_for(target.platform)
     if not lines:
         return tuple(found)
-    from envforge.resolvers._request import parse_requirement
+    from envforge.resolvers._direct import Kind, direct_of
+    from envforge.resolvers._request import parse_requirement, wheel_name
     from envforge.resolvers._targets import marker_environment
 
     versions = {key_of(row): row.version for row in rows}
     environment = marker_environment(target, versions.get(("conda", "python"), python or "3"))
-    sources = {one.source: one.name for one in built}
+    sources = {one.asked_as: one.name for one in built}
     for line in lines:
-        source = project_source(line, place)
-        if source is not None:
+        direct = direct_of(line)
+        marker = parse_requirement(line).marker if direct is None else direct.marker
+        if marker is not None and not marker.evaluate(environment):
+            continue
+        if direct is not None and direct.kind is not Kind.WHEEL:
+            source = project_source(line, place)
             found.append((line, ("pip", sources[source]) if source in sources else None))
             continue
-        requirement = parse_requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate(environment):
-            continue
-        name = canonical_name(requirement.name)
+        if direct is None or not direct.is_path:
+            name = canonical_name(parse_requirement(line).name)
+        else:
+            name = wheel_name(direct.place.rpartition("/")[2], line)
         by_conda = ("pip", name) not in versions and name in provided
         found.append((line, ("conda", provided[name][1]) if by_conda else ("pip", name)))
     return tuple(found)

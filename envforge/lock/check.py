@@ -14,7 +14,7 @@ from pathlib import Path
 from envforge.lock.asked import Place
 from envforge.lock.check_rows import unmet_on
 from envforge.lock.choices import WORDS, choices, locked_choices
-from envforge.lock.options import LockOptions
+from envforge.lock.options import LockOptions, applied
 from envforge.lock.unmet import Unmet, is_ours
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target
@@ -44,11 +44,7 @@ def first_unmet(
     :param place: the directory that the lockfile lies in, if it is another one.
     :raises InputError: for a specification that cannot be used.
     """
-    spec = replace(
-        spec,
-        channels=options.channels or spec.channels,
-        no_binary=tuple(sorted({*spec.no_binary, *options.no_binary})),
-    )
+    spec = replace(applied(spec, options), channels=options.channels or spec.channels)
     where = Place(base=base, lockfile=place or base)
     return next(_unmet(spec, lockfile, targets, options, where), None)
 

@@ -122,7 +122,10 @@ class _Platform:
             for extra in sorted(map(canonical_name, requirement.extras)):
                 if extra not in had:
                     yield Unmet(f"{line.text}: locked without the extra {extra} {self.on}", line.at)
-        if line.hashes and row.manager == "pip" and f"sha256:{row.sha256}" not in line.hashes:
+        one = self.built.get(canonical_name(row.name)) if row.url.startswith(BUILT) else None
+        sha256 = f"sha256:{one.source_sha256 if one else row.sha256}"
+        wanted = [text for text in line.hashes if text.startswith("sha256:")]
+        if wanted and row.manager == "pip" and sha256 not in wanted:
             yield Unmet(f"{line.text}: an artifact of another hash is locked {self.on}", line.at)
 
     def _version(self, name: str) -> str:

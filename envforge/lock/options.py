@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from envforge.lock.upgrades import Upgrade
 from envforge.model.lockfile import Lockfile, canonical_name
@@ -11,7 +12,7 @@ from envforge.model.platforms import Override, Target, VirtualPackage, default_t
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
-__all__ = ["LockOptions", "settings_of", "settings_text", "targets_for"]
+__all__ = ["LockOptions", "applied", "settings_of", "settings_text", "targets_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class LockOptions:
     ``upgrade`` are the packages whose locked version is let go, ``upgrade_all`` lets go of all.
     ``no_binary`` names projects that are built from their sdist, beside those of the specification;
     ``index_of`` and ``find_links`` come on top of the specification's, too.
+    ``provides`` are the distributions that conda packages bring, where a setting says so.
     ``overrides`` are what ``CONDA_OVERRIDE_…`` says of every target.
     ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
     """
@@ -39,6 +41,7 @@ class LockOptions:
     find_links: tuple[str, ...] = ()
     prerelease: bool = False
     python: str | None = None
+    provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: str | None = None
     channel_priority: str = "strict"
     exclude_newer: str | None = None
@@ -48,6 +51,19 @@ class LockOptions:
         """Whether the locked version of ``name`` is not to be kept."""
         wanted = {canonical_name(upgrade.name) for upgrade in self.upgrade}
         return self.upgrade_all or canonical_name(name) in wanted
+
+
+def applied(spec: EnvironmentSpec, options: LockOptions) -> EnvironmentSpec:
+    """The specification with what the command line says of its PyPI half."""
+    return replace(
+        spec,
+        indexes=options.indexes or spec.indexes,
+        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
+        find_links=tuple(dict.fromkeys((*spec.find_links, *options.find_links))),
+        no_binary=tuple(sorted({*spec.no_binary, *options.no_binary})),
+        prerelease=spec.prerelease or options.prerelease,
+        python=options.python or spec.python,
+    )
 
 
 def targets_for(

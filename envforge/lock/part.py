@@ -20,7 +20,7 @@ from envforge.model.built import BuiltWheel, built_wheels
 from envforge.model.groups import MAIN, groups_of, in_groups, provided_by_conda
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name, join_specs
 from envforge.model.platforms import Target
-from envforge.model.python import assumed_python, python_key
+from envforge.model.python import assumed_python
 from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_rows
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
@@ -84,6 +84,7 @@ class Job:
             indexes=self.places.for_builds(),
             exclude_newer=self.options.exclude_newer,
             offline=self.options.offline,
+            access=self.fetcher.access,
         )
         return Builder(uv, cache=self.cache, fetcher=self.fetcher, reporter=self.reporter)
 
@@ -94,6 +95,7 @@ class Job:
 
         return PypiHalf(
             spec=self.spec,
+            channels=self.channels,
             places=self.places,
             options=self.options,
             cache=self.cache,
@@ -134,7 +136,6 @@ class Job:
         """The rows in their groups."""
         met = provided_by_conda(found.met)
         place = Place(base=self.base, lockfile=self.place)
-        python = found.custom.get(python_key(target.platform))
         asked = asked_for(
             self.spec,
             target,
@@ -142,7 +143,7 @@ class Job:
             provided=met,
             built=found.built,
             place=place,
-            python=python and assumed_python(python),
+            python=found.python and assumed_python(found.python),
         )
         groups = groups_of(rows, by_group(asked), met)
         return Part(
@@ -154,7 +155,7 @@ class Job:
             ),
             runtime=runtime,
             built=tuple(replace(one, groups=groups["pip", one.name] or (MAIN,)) for one in found.built),
-            custom=found.custom,
+            custom=found.custom(target.platform),
         )
 
     def _solve(

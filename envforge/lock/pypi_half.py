@@ -6,23 +6,36 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError
+from envforge.lock.clashes import explain
 from envforge.lock.half import Half
 from envforge.lock.options import LockOptions
+from envforge.lock.remedies import Circumstances, remedy, remedy_unknown
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
-from envforge.model.python import assumed_python, python_key
+from envforge.model.python import assumed_python
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.reporting import Reporter
 from envforge.resolvers import conda, pypi
 from envforge.resolvers._choice import Chosen
 from envforge.resolvers.building import Builder
-from envforge.resolvers.provided import met_by_conda, metadata_of_provided, provided_by
+from envforge.resolvers.clash import ClashError
+from envforge.resolvers.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.nearest import listed_files, nearest
+from envforge.resolvers.provided import (
+    Channels,
+    Distribution,
+    met_by_conda,
+    metadata_of_provided,
+    provided_by,
+)
+from envforge.resolvers.torch import backend_of, with_torch
 from envforge.resolvers.with_builds import Ports, resolve_with_builds
 
 __all__ = ["PypiHalf", "Solve"]
@@ -40,6 +53,7 @@ class PypiHalf:
     """
 
     spec: EnvironmentSpec
+    channels: tuple[str, ...]
     places: pypi.Places
     options: LockOptions
     cache: Path
@@ -70,64 +84,98 @@ class PypiHalf:
         lines = self.spec.pip_for(target.platform)
         if not lines:
             return Half()
-        python, custom = self._python(target, records, lines[0].at)
+        own = next((record.version for record in records if record.name == "python"), None)
+        python = own or self._said_python(records, lines[0].at)
+        self._check_python(target, own)
         self.reporter.step(f"resolving {len(lines)} PyPI requirements for {target.platform}")
         provided = provided_by(
-            records, cache=self.cache, reporter=self.reporter, offline=self.options.offline
+            records,
+            cache=self.cache,
+            reporter=self.reporter,
+            channels=self._channels,
+            offline=self.options.offline,
+            said=self.options.provides,
         )
-        by_name = {distribution.name: distribution for distribution in provided}
-
-        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
-            return replace(one, metadata=metadata_of_provided(by_name[one.name]))
-
-        request = pypi.PypiRequest(
-            requirements=lines,
-            target=target,
-            python_version=assumed_python(python),
-            provided=tuple(
-                pypi.ProvidedDistribution(name=d.name, version=d.version, conda_name=d.conda.name)
-                for d in by_name.values()
-            ),
-            constraints=(*self.spec.constraints_for(target.platform), *limits),
-            places=self.places,
-            exclude_newer=self.options.exclude_newer,
-            preferred=tuple((row.name, row.version) for row in kept),
-            prerelease=self.spec.prerelease or self.options.prerelease,
-            no_binary=tuple(sorted({*self.options.no_binary, *self.spec.no_binary})),
+        request = self._request(target, assumed_python(python), provided)
+        request = replace(
+            request,
+            constraints=(*request.constraints, *limits),
+            preferred=tuple({row.name: row.version for row in reversed(kept)}.items()),
         )
-        found = resolve_with_builds(request, self._ports(target, complete), known)
+        try:
+            found = resolve_with_builds(request, self._ports(target, provided), known)
+        except ClashError as error:
+            lines = self.spec.conda_for(target.platform)
+            explain(error, records, lines, lambda line: self.solve((*lines, line), target, ()))
+            raise
+        except (NoWheelError, UnknownProjectError) as error:
+            self._help(error, request, has_conda=own is not None)
+            raise
         return Half(
             rows=found.rows,
             met=met_by_conda(found.requirements, found.rows, provided),
             built=found.built,
-            custom=custom,
+            python=None if own else python,
+            torch=self._said_torch(target, found.rows),
         )
 
-    def _python(
-        self, target: Target, records: Sequence[conda.CondaRecord], at: str
-    ) -> tuple[str, dict[str, str]]:
-        """The version of conda's Python, or the one that was said, and what the lockfile says of that."""
-        found = next((record.version for record in records if record.name == "python"), None)
-        said = self.options.python or self.spec.python
-        if found is None and said is None:
-            raise InputError(
-                "the pip: part needs a Python, and the conda part brings none",
-                at=at,
-                do="add python to the conda dependencies; or name the one of the cluster: --python 3.11",
+    @cached_property
+    def _channels(self) -> Channels:
+        return Channels(urls=self.channels, access=self.fetcher.access)
+
+    def _request(self, target: Target, python: str, provided: Sequence[Distribution]) -> pypi.PypiRequest:
+        return pypi.PypiRequest(
+            requirements=self.spec.pip_for(target.platform),
+            target=target,
+            python_version=python,
+            provided=tuple(
+                pypi.ProvidedDistribution(name=one.name, version=one.version, conda_name=one.conda.name)
+                for one in {one.name: one for one in provided}.values()
+            ),
+            constraints=self.spec.constraints_for(target.platform),
+            places=self.places,
+            exclude_newer=self.options.exclude_newer,
+            prerelease=self.spec.prerelease,
+            no_binary=self.spec.no_binary,
+        )
+
+    def _said_python(self, records: Sequence[conda.CondaRecord], at: str) -> str:
+        if self.spec.python is not None and not records:
+            return self.spec.python
+        add = f"write python={self.spec.python or '3.12'} among the conda dependencies"
+        raise InputError(
+            "the pip: part needs a Python, and the conda part brings none",
+            at=at,
+            do=add if records else f"{add}; or name the one of the cluster: envforge lock --python 3.11",
+        )
+
+    def _said_torch(self, target: Target, rows: Sequence[LockedPackage]) -> str | None:
+        backend = backend_of(rows)
+        if backend is not None and not (self.places.indexes or self.places.find_links):
+            what = "CPUs" if backend == "cpu" else f"CUDA {backend[2:-1]}.{backend[-1]}"
+            cuda = target.version("__cuda")
+            said = f"__cuda={cuda}" if cuda else "no GPU; for one: envforge lock --cuda 12.4"
+            self.reporter.note(
+                f"torch for {target.platform} is that for {what} ({backend}): it assumes {said}"
             )
-        if found is None:
-            return str(said), {python_key(target.platform): str(said)}
-        if said is not None and not f"{found}.".startswith(f"{said}."):
+        return backend
+
+    def _check_python(self, target: Target, found: str | None) -> None:
+        said = self.spec.python
+        if found is not None and said is not None and not f"{found}.".startswith(f"{said}."):
             raise InputError(
                 f"conda brings Python {found} for {target.platform}, and {said} is asked for",
-                at="--python" if self.options.python else at,
+                at="--python" if self.options.python else ", ".join(self.spec.sources),
                 do=f"write python={said} among the conda dependencies",
             )
-        return found, {}
 
-    def _ports(
-        self, target: Target, complete: Callable[[pypi.ProvidedDistribution], pypi.ProvidedDistribution]
-    ) -> Ports:
+    def _ports(self, target: Target, provided: Sequence[Distribution]) -> Ports:
+        by_name = {distribution.name: distribution for distribution in provided}
+
+        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
+            return replace(one, metadata=metadata_of_provided(by_name[one.name], self._channels))
+
+        cache, offline = self.cache / "uv", self.options.offline
         ports = pypi.PypiPorts(
             metadata_of=self._metadata,
             hashes_of=lambda url: pypi.artifact_hashes(self.fetcher, url),
@@ -135,21 +183,40 @@ class PypiHalf:
         )
 
         def find(request: pypi.PypiRequest) -> Sequence[Chosen]:
-            return pypi.find_sdists(
-                request, cache=self.cache / "uv", ports=ports, offline=self.options.offline
+            return with_torch(
+                request, lambda one: pypi.find_sdists(one, cache=cache, ports=ports, offline=offline)
             )
 
         def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            return pypi.resolve(request, cache=self.cache / "uv", ports=ports, offline=self.options.offline)
+            return with_torch(
+                request, lambda one: pypi.resolve(one, cache=cache, ports=ports, offline=offline)
+            )
 
         return Ports(
             builder=self.builder,
+            hashes_of=ports.hashes_of,
             find=find,
             resolve=resolve,
             offered=lambda name: self._offered(name, target),
             base=self.base,
             relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
         )
+
+    def _help(
+        self, error: NoWheelError | UnknownProjectError, request: pypi.PypiRequest, *, has_conda: bool
+    ) -> None:
+        there = Circumstances(
+            target=request.target,
+            python=request.python_version,
+            has_conda=has_conda,
+            offered=lambda name: self._offered(name, request.target) if has_conda else None,
+        )
+        if isinstance(error, UnknownProjectError):
+            remedy_unknown(error, there)
+            return
+        near = nearest(listed_files(self.fetcher, error.project, self.places), error.versions, request)
+        is_asked = any(one.name == error.project for one in pypi.wanted(request, request.requirements))
+        remedy(error, near if is_asked else replace(near, version=None), there)
 
     def _offered(self, name: str, target: Target) -> str | None:
         """The version of the conda package ``name`` that the channels have for ``target``."""

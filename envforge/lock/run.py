@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import custom_format
 from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
-from envforge.lock.options import LockOptions, settings_text
+from envforge.lock.options import LockOptions, applied, settings_text
 from envforge.lock.part import Job, Part
 from envforge.lock.upgrades import check_upgrades
+from envforge.model.access import Access
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
@@ -55,16 +56,17 @@ def lock(
     :raises CouldNotError: if a channel or an index cannot be read.
     """
     conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
+    spec = applied(spec, options)
     check_upgrades(options.upgrade, previous, spec)
     channels = _channels(spec, options, base)
-    places = _places(spec, options, base)
+    places = _places(spec, base, fetcher.access)
     job = Job(
         spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base,
         compare=lesser is not None,
     )  # fmt: skip
     parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
-    for name in sorted({*options.no_binary, *spec.no_binary} - rows):
+    for name in sorted(set(spec.no_binary) - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
     chosen = choices(spec, options)
     for target, part in zip(targets, parts, strict=True):
@@ -79,14 +81,12 @@ def lock(
             target.platform: spec_digest(spec, target, channels, chosen)
             for target in sorted(targets, key=lambda target: target.platform)
         },
-        custom=_custom(spec, options, targets, parts),
+        custom=_custom(spec, options, dict(zip(targets, parts, strict=True))),
     )
 
 
-def _custom(
-    spec: EnvironmentSpec, options: LockOptions, targets: Sequence[Target], parts: Sequence[Part]
-) -> dict[str, str]:
-    """What envforge adds to conda-lock's format."""
+def _custom(spec: EnvironmentSpec, options: LockOptions, parts: Mapping[Target, Part]) -> dict[str, str]:
+    """What the lockfile says beside its rows."""
     custom = {"envforge.settings": settings_text(options)}
     asked = asked_text(spec, options)
     if asked:
@@ -96,7 +96,7 @@ def _custom(
     groups = {line.group for line in spec.conda + spec.pip} - {MAIN}
     if groups:
         custom["envforge.groups"] = " ".join(sorted(groups))
-    for target, part in zip(targets, parts, strict=True):
+    for target, part in parts.items():
         custom[f"envforge.target.{target.platform}"] = str(target)
         if part.provided:
             custom[f"envforge.provided.{target.platform}"] = part.provided
@@ -140,14 +140,11 @@ def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[
     return urls
 
 
-def _places(spec: EnvironmentSpec, options: LockOptions, base: Path) -> Places:
+def _places(spec: EnvironmentSpec, base: Path, access: Access) -> Places:
     """Where the PyPI half looks; a directory of artifacts may be a path relative to the specification."""
     links = (
-        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri()
-        for one in (*spec.find_links, *options.find_links)
+        one if "://" in one else (base / Path(one).expanduser()).resolve().as_uri() for one in spec.find_links
     )
     return Places(
-        indexes=options.indexes or spec.indexes,
-        index_of=tuple(sorted({**dict(spec.index_of), **dict(options.index_of)}.items())),
-        find_links=tuple(dict.fromkeys(links)),
+        indexes=spec.indexes, index_of=spec.index_of, find_links=tuple(dict.fromkeys(links)), access=access
     )

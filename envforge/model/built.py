@@ -31,10 +31,11 @@ _PYTHON = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 class BuiltWheel:
     """A wheel, and everything that a second build of it needs to come to the same bytes.
 
-    ``source`` is the URL of an sdist, without secrets, or the path of a project relative to the lockfile;
-    ``source_sha256`` is the sdist's, and ``None`` for a project.  ``python`` is the X.Y that built it,
-    ``epoch`` the SOURCE_DATE_EPOCH, ``requires`` the build requirements with their hashes, a line each.
-    ``dependencies`` are those of the row, ``groups`` those of its rows.
+    ``source`` is the URL of an sdist, without secrets; or that of a repository with the commit; or the path
+    of a project, or of an sdist on the laptop, relative to the lockfile.  ``source_sha256`` is that of an
+    sdist's URL, else ``None``.  ``asked`` is what a requirement named in place of ``source``: a branch,
+    perhaps.  ``python`` is the X.Y that built it, ``epoch`` the SOURCE_DATE_EPOCH, ``requires`` the build
+    requirements with their hashes, a line each.  ``dependencies`` and ``groups`` are those of its rows.
     """
 
     filename: str
@@ -45,6 +46,7 @@ class BuiltWheel:
     epoch: int
     requires: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
+    asked: str = ""
     dependencies: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ("main",)
 
@@ -70,13 +72,24 @@ class BuiltWheel:
         return self.filename.split("-")[1]
 
     @property
+    def asked_as(self) -> str:
+        """What a requirement names it by, if one does."""
+        return self.asked or self.source
+
+    @property
+    def is_of_repository(self) -> bool:
+        """Whether it was built from a commit."""
+        return self.source.startswith("git+")
+
+    @property
     def url(self) -> str:
         """The URL of the row."""
         return BUILT + self.filename
 
     def text(self) -> str:
         """One canonical line of JSON for ``custom``."""
-        content = {
+        content: dict[str, object] = {"asked": self.asked} if self.asked else {}
+        content |= {
             "dependencies": dict(self.dependencies),
             "epoch": self.epoch,
             "groups": list(self.groups),
@@ -125,13 +138,13 @@ def rows_as_built(
     for platform, at, built in _read(custom):
         key = ("pip", built.name, platform)
         shared = rows.get(key, [])
-        if built.source_sha256 is None:
+        if built.source_sha256 is None and not built.is_of_repository:
             if shared:
                 raise InputError(f"{built.name} is locked twice: as a project and as a package", at=at)
             rows[key] = [_project(built, platform, group) for group in built.groups]
         elif {(row.url, row.sha256) for row in shared} != {(built.source, built.source_sha256)}:
             raise InputError(
-                f"the wheel of {built.name} was built from another sdist than the one that is locked", at=at
+                f"the wheel of {built.name} was built from something else than what is locked", at=at
             )
         else:
             rows[key] = [replace(row, url=built.url, sha256=built.sha256, md5=None) for row in shared]
@@ -146,7 +159,7 @@ def row_to_share(row: LockedPackage, custom: Mapping[str, str]) -> LockedPackage
     if key not in custom:
         raise InputError(f"nothing says what {row.name} was built from", at=key)
     built = _parse(key, custom[key])
-    if built.source_sha256 is None:
+    if built.source_sha256 is None and not built.is_of_repository:
         return None
     return replace(row, url=built.source, sha256=built.source_sha256)
 
@@ -187,6 +200,7 @@ def _parse(key: str, text: str) -> BuiltWheel:
             epoch=_of(int, value["epoch"]),
             requires=tuple(_of(str, line) for line in _of(list, value["requires"])),
             indexes=tuple(_of(str, url) for url in _of(list, value["indexes"])),
+            asked=_of(str, value.get("asked", "")),
             dependencies={_of(str, k): _of(str, v) for k, v in _of(dict, value["dependencies"]).items()},
             groups=tuple(_of(str, group) for group in _of(list, value["groups"])),
         )

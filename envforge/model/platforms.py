@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from envforge.errors import InputError
 
 __all__ = [
+    "OVERRIDES",
     "PLATFORMS",
     "Override",
     "Target",
@@ -51,7 +52,11 @@ _FAMILIES = {
     "__unix": ("linux-", "osx-"),
     "__win": ("win-",),
 }
-_OVERRIDES = {word: f"__{word.lower()}" for word in ("ARCHSPEC", "CUDA", "GLIBC", "LINUX", "OSX")}
+OVERRIDES = {
+    f"CONDA_OVERRIDE_{word}": f"__{word.lower()}" for word in ("ARCHSPEC", "CUDA", "GLIBC", "LINUX", "OSX")
+}
+"""The variables that say what a virtual package is, as in conda, and its name."""
+
 _MACHINES = {
     ("linux", "x86_64"): "linux-64",
     ("linux", "aarch64"): "linux-aarch64",
@@ -182,15 +187,14 @@ class Override:
 
 
 def overrides_of(environment: Mapping[str, str]) -> tuple[Override, ...]:
-    """What ``CONDA_OVERRIDE_CUDA``, ``_GLIBC``, ``_LINUX``, ``_OSX`` and ``_ARCHSPEC`` say, as in conda.
+    """What the variables of :data:`OVERRIDES` say.
 
     An empty one takes the virtual package away.
 
     :raises InputError: for what is neither a version nor, for ``_ARCHSPEC``, a microarchitecture.
     """
     found = []
-    for word, name in _OVERRIDES.items():
-        variable = f"CONDA_OVERRIDE_{word}"
+    for variable, name in OVERRIDES.items():
         text = environment.get(variable)
         if text is None:
             continue

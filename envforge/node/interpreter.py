@@ -11,8 +11,10 @@ from pathlib import Path
 
 from envforge.edges.process import Command, run
 from envforge.errors import InputError
+from envforge.model.lockfile import Lockfile
+from envforge.model.python import locked_python
 
-__all__ = ["Interpreter", "ask_interpreter", "make_virtual_environment"]
+__all__ = ["Interpreter", "ask_interpreter", "check_version", "make_virtual_environment"]
 
 _SECONDS = 60
 _QUESTION = """
@@ -93,6 +95,27 @@ def ask_interpreter(path: str) -> Interpreter:
 def _new_enough(version: str) -> bool:
     match = re.match(r"(\d+)\.(\d+)", version)
     return match is not None and (int(match[1]), int(match[2])) >= (3, 7)
+
+
+def check_version(lockfile: Lockfile, platform: str, interpreter: Interpreter) -> None:
+    """Refuse a Python that the lock was not made for: what a wheel needs may depend on it.
+
+    :raises InputError: if its X.Y is another, or its patch is older than the one that was named.
+    """
+    locked = locked_python(lockfile, platform)
+    if locked is None:
+        return
+    wanted, found = (tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (locked, interpreter.version))
+    if found[:2] == wanted[:2] and found >= wanted:
+        return
+    short = ".".join(locked.split(".")[:2])
+    newer = f" {locked} or newer" if found[:2] == wanted[:2] else f" {short}"
+    raise InputError(
+        f"the lock is for Python{newer}, and this one is {interpreter.version}",
+        at=interpreter.path,
+        do=f"name one: --python python{short}; or lock for this one: "
+        f"envforge lock --python {'.'.join(interpreter.version.split('.')[:3])}",
+    )
 
 
 def make_virtual_environment(tree: Path, interpreter: Interpreter) -> str:

@@ -6,15 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from envforge.edges.process import Command, Completed, run, uv_executable
 from envforge.errors import CouldNotError, InputError
+from envforge.model.access import Access
 from envforge.model.urls import redacted
-from envforge.resolvers._places import Places, certificates
+from envforge.resolvers._places import Places
 from envforge.resolvers._request import cutoff
+from envforge.resolvers.client import certificate_variables
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,12 +57,13 @@ class BuildSystem:
 
 @dataclass(frozen=True, kw_only=True)
 class Uv:
-    """How uv is started: its cache, the indexes, and a date after which nothing was published."""
+    """How uv is started: its cache, the indexes and how they are reached, and a date that ends the world."""
 
     cache: Path
     indexes: tuple[str, ...]
     exclude_newer: str | None
     offline: bool
+    access: Access = field(default_factory=Access)
 
     def run(self, *words: str, work: Path, indexes: bool = True) -> Completed:
         """Start uv with ``words`` in ``work``."""
@@ -68,9 +71,9 @@ class Uv:
         argv += ["--color", "never", "--cache-dir", str(self.cache)]
         env = {"TMPDIR": str(work)}
         if indexes:
-            options, variables = Places(indexes=self.indexes).options()
+            options, variables = Places(indexes=self.indexes, access=self.access).options()
             argv += options
-            env |= variables | certificates()
+            env |= variables | certificate_variables(self.access)
             if self.exclude_newer is not None:
                 argv += ["--exclude-newer", cutoff(self.exclude_newer)]
         if self.offline:

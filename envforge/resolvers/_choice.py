@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from packaging.pylock import Package, Pylock, PylockValidationError
 from packaging.tags import Tag
@@ -16,6 +16,7 @@ from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
 from envforge.resolvers._hashes import Hashing
+from envforge.resolvers._places import Places
 from envforge.resolvers._request import PypiRequest
 from envforge.resolvers._targets import wheel_tags
 
@@ -79,7 +80,7 @@ def sdists(
         one = Chosen(
             name=canonical_name(package.name),
             version=str(package.version or ""),
-            url=_clean(package.sdist.url or Path(package.sdist.path or "").as_uri()),
+            url=request.places.origin(package.sdist.url or Path(package.sdist.path or "").as_uri()),
             sha256=package.sdist.hashes.get("sha256"),
         )
         if not hashing.accepts(one.name, one.url, package.sdist.hashes):
@@ -90,7 +91,11 @@ def sdists(
 
 def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest, hashing: Hashing) -> Chosen:
     fitting = sorted(
-        ((rank, url, hashes) for url, hashes in _files(package) if (rank := _rank(url, ranks)) is not None),
+        (
+            (rank, url, hashes)
+            for url, hashes in _files(package, request.places)
+            if (rank := _rank(url, ranks)) is not None
+        ),
         key=lambda found: (found[0], found[1]),
     )
     if not fitting:
@@ -113,12 +118,12 @@ def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest, hashi
     )
 
 
-def _files(package: Package) -> list[tuple[str, Mapping[str, str]]]:
+def _files(package: Package, places: Places) -> list[tuple[str, Mapping[str, str]]]:
     """URL and hashes of what may be a wheel; of an sdist, nothing."""
     files = [(wheel.url, wheel.path, wheel.hashes) for wheel in package.wheels or ()]
     if package.archive is not None:
         files.append((package.archive.url, package.archive.path, package.archive.hashes))
-    return [(_clean(url or Path(path or "").as_uri()), hashes) for url, path, hashes in files]
+    return [(places.origin(url or Path(path or "").as_uri()), hashes) for url, path, hashes in files]
 
 
 def _rank(url: str, ranks: Mapping[Tag, int]) -> tuple[int, tuple[int, str]] | None:
@@ -133,8 +138,3 @@ def _rank(url: str, ranks: Mapping[Tag, int]) -> tuple[int, tuple[int, str]] | N
 
 def _filename(url: str) -> str:
     return unquote(urlsplit(url).path.rsplit("/", 1)[-1])
-
-
-def _clean(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))

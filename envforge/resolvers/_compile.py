@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.pylock import Pylock
@@ -17,11 +17,14 @@ from envforge.edges.process import Command, Completed, run, uv_executable
 from envforge.errors import EnvforgeError
 from envforge.model.lockfile import canonical_name
 from envforge.resolvers._choice import read_pylock
-from envforge.resolvers._places import certificates, is_folder
+from envforge.resolvers._places import is_folder
 from envforge.resolvers._request import PINS, PypiRequest, Wanted, cutoff
 from envforge.resolvers._stubs import Stub
 from envforge.resolvers._targets import uv_platform
-from envforge.resolvers._uv_errors import clashing_url, translated
+from envforge.resolvers._uv_errors import translated
+from envforge.resolvers.clash import clashing_url
+from envforge.resolvers.client import certificate_variables
+from envforge.resolvers.missing import UnknownProjectError
 
 __all__ = ["Compiler"]
 
@@ -81,9 +84,24 @@ class Compiler:
             return read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
 
     def _failure(self, done: Completed, stubs: Mapping[str, Stub]) -> EnvforgeError:
-        return translated(
+        error = translated(
             done.stderr, self.request, self.direct, self.constraints, stubs, offline=self.offline
         )
+        if isinstance(error, UnknownProjectError):
+            self._add_others(error, stubs)
+        return error
+
+    def _add_others(self, error: UnknownProjectError, stubs: Mapping[str, Stub]) -> None:
+        """Uv stops at the first project that it does not find; a person wants to hear of all."""
+        others = tuple(one for one in self.direct if one.name not in error.projects)
+        if not others or len(others) == len(self.direct):
+            return
+        try:
+            replace(self, direct=others).compiled(stubs)
+        except UnknownProjectError as more:
+            error.add(more)
+        except EnvforgeError:
+            return
 
     def forget(self, unneeded: Collection[str]) -> bool:
         """Leave out what was thought to be needed and is not; whether that changes anything."""
@@ -111,10 +129,12 @@ class Compiler:
         plain = [str(one) for one in self.direct if one not in tied]
         for name, lines in (("requirements.in", plain), ("constraints.txt", constraints)):
             (work / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        places = self.request.places
+        pinned = {name: places.fetched(url) for name, url in places.pinned.items()}
         by_name = [(one.name, str(one)) for one in tied] + [(name, name) for name in sorted(self.needed)]
         if by_name:
             (work / "pins").mkdir()
-            (work / _PINS).write_text(_pins(by_name, self.request.places.pinned), encoding="utf-8")
+            (work / _PINS).write_text(_pins(by_name, pinned), encoding="utf-8")
         preferred = _preferences(self.request.preferred)
         if preferred:
             (work / "pylock.toml").write_text(preferred, encoding="utf-8")
@@ -159,7 +179,7 @@ class Compiler:
             "TMPDIR": str(work),
             **variables,
             **indexes,
-            **certificates(),
+            **certificate_variables(request.places.access),
         }
         return Command(argv=tuple(argv), cwd=work, env=env, network=not self.offline)
 

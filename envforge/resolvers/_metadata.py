@@ -27,6 +27,7 @@ __all__ = ["Asked", "Metadata", "asked_for", "parse_metadata", "wheel_metadata"]
 
 _LIMIT = 16 << 20
 """No METADATA is longer; the longest on PyPI are some 100 kB."""
+_HEADERS_END = re.compile(r"\r?\n\r?\n")
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']|["']([^"']+)["']\s*==\s*extra""")
 
 
@@ -58,7 +59,7 @@ def _counts(requirement: Requirement, extra: str, environment: Mapping[str, str]
 
 def parse_metadata(text: str) -> Metadata:
     """Read METADATA; what is not of the standard's form is passed over, as uv has chosen already."""
-    raw, _ = parse_email(text)
+    raw, _ = parse_email(_HEADERS_END.split(text, maxsplit=1)[0])  # the description may be long
     requires = []
     for line in raw.get("requires_dist", []):
         try:

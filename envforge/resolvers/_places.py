@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit, urlunsplit
 
+from envforge.edges.credentials import Credentials
 from envforge.edges.fetch import local_path
 from envforge.errors import InputError
+from envforge.model.access import Access
 from envforge.model.urls import redacted, with_login
 
-__all__ = ["PYPI", "Places", "certificates"]
+__all__ = ["PYPI", "Places", "is_folder"]
 
 PYPI = "https://pypi.org/simple"
 
@@ -26,11 +25,13 @@ class Places:
     simple index in a directory, or a directory of wheels.
     ``index_of`` are projects, by canonical name, and the URL of the one index each is taken from.
     ``find_links`` are URLs of directories or pages that are looked at beside the indexes.
+    ``access`` says where a site has what lies at these URLs.
     """
 
     indexes: tuple[str, ...] = ()
     index_of: tuple[tuple[str, str], ...] = ()
     find_links: tuple[str, ...] = ()
+    access: Access = field(default_factory=Access)
 
     @property
     def pinned(self) -> dict[str, str]:
@@ -44,10 +45,12 @@ class Places:
 
         :raises InputError: for what is no URL, or a directory that is not there.
         """
-        checked = [_checked(index, "an index") for index in self.indexes]
+        checked = [self.fetched(_checked(index, "an index")) for index in self.indexes]
+        if not checked and self.access.places(PYPI) != (PYPI,):
+            checked = [self.fetched(PYPI)]
         folders = [index for index in checked if is_folder(index)]
         pages = [index for index in checked if index not in folders]
-        links = [_checked(url, "a directory or page of artifacts") for url in self.find_links]
+        links = [self.fetched(_checked(url, "a directory or page of artifacts")) for url in self.find_links]
         variables = {}
         if pages:
             variables["UV_DEFAULT_INDEX"] = pages[0]
@@ -56,6 +59,25 @@ class Places:
         if folders or links:
             variables["UV_FIND_LINKS"] = ",".join(one.replace(",", "%2C") for one in (*folders, *links))
         return (["--no-index"] if folders and not pages else []), variables
+
+    def fetched(self, url: str) -> str:
+        """Where uv is to fetch ``url``, with the login that is needed there."""
+        place = self.access.places(url)[0]
+        parts = urlsplit(place)
+        if parts.scheme == "file" or "@" in parts.netloc:
+            return place
+        credentials = Credentials(self.access)
+        login = credentials.of(place) or (credentials.from_keyring(place) if self.access.keyring else None)
+        if login is None or not login.user:
+            return place
+        netloc = f"{quote(login.user, safe='')}:{quote(login.password, safe='')}@{parts.netloc}"
+        return urlunsplit(parts._replace(netloc=netloc))
+
+    def origin(self, url: str) -> str:
+        """What a lockfile says for the ``url`` of an artifact: without login and fragment."""
+        parts = urlsplit(url)
+        plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+        return self.access.origin(plain)
 
     def with_login(self, url: str) -> str:
         """``url`` with the credentials of the place on the same host, for the one who fetches it."""
@@ -71,20 +93,6 @@ def is_folder(url: str) -> bool:
     """Whether a ``file:`` URL is a directory of wheels and no simple index."""
     path = local_path(url)
     return path is not None and any(path.glob("*.whl"))
-
-
-def certificates() -> dict[str, str]:
-    """A site's certificates where only ``requests`` has been told of them."""
-    if "SSL_CERT_FILE" in os.environ:
-        return {}
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return {"SSL_CERT_FILE": bundle} if bundle and Path(bundle).is_file() else {}
-
-
-def check_places(places: Iterable[str]) -> None:
-    """Refuse what is not the URL of an index, or names a directory that is not there."""
-    for url in places:
-        _checked(url, "an index")
 
 
 def _checked(url: str, what: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from urllib.parse import urlsplit
 
-from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -26,13 +26,13 @@ __all__ = [
     "PypiRequest",
     "Wanted",
     "cutoff",
+    "holds",
     "parse_requirement",
-    "project_of",
     "requirement_name",
     "wanted",
+    "wheel_name",
 ]
 
-_PATH = re.compile(r"(?P<path>\.{1,2}(?:/[^\[\]]*)?|/[^\[\]]*)(?P<extras>\[[^\[\]]*\])?")
 _NOT_ON_AN_INDEX = re.compile(r"-|\.|/|~|[\w+]+:|[A-Za-z]:\\")
 
 PINS = "envforge-pins"
@@ -111,12 +111,6 @@ class Wanted:
         return f"{self.requirement.name}{extras}{self.requirement.specifier}"
 
 
-def project_of(text: str) -> tuple[str, str] | None:
-    """The path and the extras (``[one,two]``, or nothing) of a requirement that is a path; else ``None``."""
-    match = _PATH.fullmatch(text.strip())
-    return None if match is None else (match["path"], match["extras"] or "")
-
-
 def parse_requirement(line: Line) -> Requirement:
     """Read a requirement as PEP 508 has it.
 
@@ -165,21 +159,39 @@ def requirement_name(line: Line) -> str:
 
 def wanted(request: PypiRequest, lines: Iterable[Line]) -> tuple[Wanted, ...]:
     """Those of the requirements, or constraints, that count for the target: by platforms and by marker."""
-    environment = marker_environment(request.target, request.python_version) | {"extra": ""}
     found = []
     for line in lines:
         if not line.applies_to(request.target.platform):
             continue
         requirement = parse_requirement(line)
-        try:
-            counts = requirement.marker is None or requirement.marker.evaluate(environment)
-        except (UndefinedComparison, UndefinedEnvironmentName) as error:
-            raise InputError(
-                f"the marker of {redacted(line.text)!r} has no answer", at=line.at, do=str(error)
-            ) from error
-        if counts:
+        if requirement.marker is None or holds(requirement.marker, line, request):
             found.append(Wanted(line=line, requirement=requirement))
     return tuple(found)
+
+
+def holds(marker: Marker, line: Line, request: PypiRequest) -> bool:
+    """Whether the marker of ``line`` holds on the target.
+
+    :raises InputError: if it has no answer.
+    """
+    environment = marker_environment(request.target, request.python_version) | {"extra": ""}
+    try:
+        return marker.evaluate(environment)
+    except (UndefinedComparison, UndefinedEnvironmentName) as error:
+        raise InputError(
+            f"the marker of {redacted(line.text)!r} has no answer", at=line.at, do=str(error)
+        ) from error
+
+
+def wheel_name(filename: str, line: Line) -> str:
+    """The canonical name of the project of a wheel.
+
+    :raises InputError: if it is no name of a wheel.
+    """
+    try:
+        return canonical_name(parse_wheel_filename(filename)[0])
+    except InvalidWheelFilename as error:
+        raise _no_wheel(line) from error
 
 
 def cutoff(text: str) -> str:

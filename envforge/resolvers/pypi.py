@@ -52,6 +52,7 @@ __all__ = [
     "parse_requirement",
     "requirement_name",
     "resolve",
+    "wanted",
     "wheel_metadata",
     "wheel_tags",
 ]

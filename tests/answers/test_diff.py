@@ -248,15 +248,34 @@ def test_outside_of_a_repository(ask: Ask, tmp_path: Path) -> None:
     ask("diff", status=2).assert_error(2, "git has no HEAD:./conda-lock.yml", "not a git repository")
 
 
-def test_markdown_cannot_be_steered_from_a_lockfile(ask: Ask, tmp_path: Path) -> None:
-    plain = pip("a 1")[0]
-    wicked = replace(plain, version="1|<img>[x](y)")
-    write(tmp_path / "old-lock.yml", lock([plain], conda("b 1"), conda("z 1", "b")))
-    write(tmp_path / "conda-lock.yml", lock([wicked], conda("b 2"), conda("z 1", "b")))
-    told = ask("diff", "old-lock.yml", "--format", "markdown", status=1).out
-    assert "| changed | **a (PyPI)** | 1 → 1\\|\\<img\\>\\[x\\](y) |  | all |" in told
-    assert "<details><summary>1 more that come with them</summary>\n\n| |" in told
-    assert told.startswith("### old-lock.yml → conda-lock.yml: 1 upgraded, 1 changed\n")
+def test_markdown(ask: Ask, tmp_path: Path) -> None:
+    write(tmp_path / "old-lock.yml", lock(conda("a 1"), conda("b_c 1"), conda("z 1", "b_c")))
+    write(tmp_path / "conda-lock.yml", lock(conda("a 2"), conda("b_c 2"), conda("z 1", "b_c")))
+    expected = """\
+### old-lock.yml → conda-lock.yml: 2 upgraded
+
+| | package | version | | platforms |
+|---|---|---|---|---|
+| upgraded | **a** | 1 → 2 |  | all |
+
+<details><summary>1 more that come with them</summary>
+
+| | package | version | | platforms |
+|---|---|---|---|---|
+| upgraded | b\\_c | 1 → 2 |  | all |
+
+</details>
+"""
+    assert ask("diff", "old-lock.yml", "--format", "markdown", status=1).out == expected
+
+
+def test_markdown_cannot_be_steered_from_a_lockfile() -> None:
+    """Whatever its reader lets pass: a comment of a pull request shows it, and does nothing with it."""
+    wicked = [replace(conda("a 1")[0], version="1|<img>[x](y)", category="`*~&")]
+    told = "\n".join(markdown_lines(diff(lock(conda("a 1")), lock(wicked)), "<b>"))
+    assert "1 → 1\\|\\<img\\>\\[x\\](y)" in told
+    assert "group main → \\`\\*\\~\\&" in told
+    assert told.startswith("### \\<b\\>: 1 changed\n")
 
 
 def test_a_platform_at_a_time(ask: Ask, tmp_path: Path) -> None:
@@ -283,14 +302,11 @@ def test_a_prefix_is_the_lock_that_it_was_made_of(ask: Ask, journey: Journey, tm
     ask("install", journey.mirror, "--prefix", tmp_path / "P")
     for side in (journey.lockfile, journey.mirror, "more-lock.yml"):
         assert "no difference" in ask("diff", side, "P").out
-    changed = replace(
-        more,
-        packages=tuple(
-            replace(r, version="9", url=r.url.replace("-1.0-", "-9-")) if r.name == "greet" else r
-            for r in more.packages
-        ),
+    changed = (
+        replace(row, version="9", url=row.url.replace("-1.0-", "-9-")) if row.name == "greet" else row
+        for row in more.packages
     )
-    write(tmp_path / "more-lock.yml", changed)
+    write(tmp_path / "more-lock.yml", replace(more, packages=tuple(changed)))
     assert "upgraded  greet  1.0 → 9\n" in ask("diff", "P", "more-lock.yml", status=1).out
     assert ask("why", "greet-core", "-l", "P").out.splitlines()[0].startswith("greet-core 1.4 on ")
 

@@ -19,6 +19,7 @@ import envforge
 from envforge import errors, settings
 from envforge.cli.app import cli
 from envforge.edges import process, signing
+from envforge.model import platforms
 from envforge.model.receipt import FileRecord, Receipt
 from envforge.node import preflight
 from tests.docs.sandbox import PAGES, ROOT, Block, Outside, Sandbox, blocks, printed, runs, starts_with
@@ -228,10 +229,9 @@ def test_every_environment_variable_is_documented() -> None:
         for match in re.findall(read, path.read_text(encoding="utf-8"))
         for name in match
         if name
-    } | {*process._KEPT, *process._NETWORK, *signing._AGENT}
-    found |= set(
-        re.findall(r"\$\{(ENVFORGE_\w+)-\}", (PACKAGE / "templates" / "bundle.sh").read_text("utf-8"))
-    )
+    } | {*process._KEPT, *process._NETWORK, *signing._AGENT, *platforms.OVERRIDES}
+    for program in ("templates/bundle.sh", "node/activation/container"):
+        found |= set(re.findall(r"\$\{(ENVFORGE_\w+):?-", (PACKAGE / program).read_text("utf-8")))
     rows = table(REFERENCE / "environment-variables.md")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert documented == found

@@ -53,7 +53,7 @@ def test_a_constraint_that_cannot_be_met_is_named_by_its_line(index: Index, ask:
     )
     assert (error.what, error.at) == (
         "the constraint beta<2 is not met: conda's package beta brings 2.0",
-        "limits.txt:1",
+        "beta<2 (limits.txt:1)",
     )
 
 

@@ -37,8 +37,8 @@ class CondaRequest:
     ``preferred`` are rows of the lock that is renewed, of a name the first counts: each is kept where it
     still fits, or what is most like it where that is of another platform.  ``before`` is the target that they
     were locked for: where it offered something else, a kept version may get another build.  ``constraints``
-    hold for what is needed anyway.  ``channel_priority`` is one of :data:`CHANNEL_PRIORITIES`.  ``exclude_newer`` is
-    RFC 3339; records without a time stamp stay.
+    hold for what is needed anyway.  ``channel_priority`` is one of :data:`CHANNEL_PRIORITIES`.
+    ``exclude_newer`` is RFC 3339; records without a time stamp stay.
     """
 
     channels: tuple[str, ...]
