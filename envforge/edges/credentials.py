@@ -12,15 +12,16 @@ import base64
 import json
 import netrc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from envforge.errors import CouldNotError
 from envforge.model.access import Access
 
-__all__ = ["Credentials", "Login"]
+__all__ = ["Credentials", "Login", "existing_certificate"]
 
 _LIMIT = 1_000_000
 
@@ -148,3 +149,18 @@ def _in_keyring(url: str) -> Login | None:
         if found is not None:
             return Login(user=found.username or "", password=found.password or "")
     return None
+
+
+def existing_certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
+    """A client certificate's file, and its key's where that is another, as requests wants them.
+
+    :raises CouldNotError: if one of them is not there.
+    """
+    if not files:
+        return None
+    for path in files:
+        if not Path(path).is_file():
+            raise CouldNotError(
+                "no such client certificate", at=path, do="envforge config client-certificates"
+            )
+    return (files[0], files[1]) if len(files) == 2 else files[0]

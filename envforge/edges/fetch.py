@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import envforge
-from envforge.edges.credentials import Credentials, Login
+from envforge.edges.credentials import Credentials, Login, existing_certificate
 from envforge.edges.partial import Downloaded, Sink, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
@@ -314,19 +314,8 @@ class Fetcher:
             timeout=self.timeout,
             headers=headers,
             auth=authorized,
-            cert=_certificate(self.access.client_certificate(url)),
+            cert=existing_certificate(self.access.client_certificate(url)),
         )
-
-
-def _certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
-    if not files:
-        return None
-    for path in files:
-        if not Path(path).is_file():
-            raise CouldNotError(
-                "no such client certificate", at=path, do="envforge config client-certificates"
-            )
-    return (files[0], files[1]) if len(files) == 2 else files[0]
 
 
 def _clear(destination: Path, *, keep: bool) -> None:
