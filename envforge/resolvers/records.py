@@ -21,7 +21,8 @@ from envforge.formats.simple_index import read_files
 from envforge.model.foreign import ForeignFile
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
-from envforge.resolvers.conda import CondaRecord, CondaRequest, Solver
+from envforge.resolvers.conda import CondaRecord, CondaRequest
+from envforge.resolvers.conda.solver import Solver
 
 __all__ = ["channel_records", "indexed_files"]
 
