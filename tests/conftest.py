@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import pytest
 from envforge.demo.channel import ChannelBuilder, DemoChannel, demo_packages
 from envforge.demo.index import DemoIndex, build_demo_index
 from envforge.demo.interpreter import host_platform, python_package
-from envforge.demo.packages import Package
+from envforge.demo.packages import PLACEHOLDER, TIMESTAMP, File, Package, Symlink
 from envforge.edges.machine import glibc_version
 
 # A machine that is busy with other things makes examples slowly; that is no fault of the strategy.
@@ -116,9 +119,25 @@ _NEEDLESS = re.compile(
 
 
 def smaller(python: Package) -> Package:
-    """The interpreter without what neither a test nor pip needs: every installation compiles all of it."""
+    """The interpreter without what neither a test nor pip needs, and with bytecode, as conda's have it.
+
+    Else every installation and every start of a runtime compiles all of it.
+    """
     kept = {path: item for path, item in python.files.items() if not _NEEDLESS.match(path)}
-    return replace(python, files=kept)
+    return replace(python, files={**kept, **bytecode(kept)})
+
+
+def bytecode(files: Mapping[str, bytes | File | Symlink]) -> dict[str, bytes | File | Symlink]:
+    """That of this Python for every source that is the same in every prefix, by time and size."""
+    found: dict[str, bytes | File | Symlink] = {}
+    for path, item in files.items():
+        if not path.endswith(".py") or not isinstance(item, File) or PLACEHOLDER.encode() in item.data:
+            continue
+        code = compile(item.data, path, "exec", dont_inherit=True, optimize=0)
+        version = 2 if sys.version_info < (3, 11) else marshal.version
+        head = MAGIC_NUMBER + struct.pack("<III", 0, TIMESTAMP, len(item.data) & 0xFFFFFFFF)
+        found[cache_from_source(path)] = File(data=head + marshal.dumps(code, version))
+    return found
 
 
 @pytest.fixture(scope="session")

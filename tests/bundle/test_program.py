@@ -384,6 +384,12 @@ def test_a_bit_of_the_header_that_fell_over_steers_nothing(node: Node) -> None:
 # -- what is left --------------------------------------------------------------------------------------
 
 
+def heedful() -> None:
+    """Signals do what they do in a terminal: a background job ignores one, ``nohup`` the other."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def started(node: Node, *words: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A bundle whose command waits, and the directory that it works in."""
@@ -394,7 +400,7 @@ def started(node: Node, *words: str) -> Iterator[tuple[subprocess.Popen[str], Pa
         env=node.environment({"FAKE": 'echo "${0%/runtime/*}"; read -r _'}),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+        preexec_fn=heedful,
     )  # fmt: skip
     try:
         assert process.stdout is not None
