@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from envforge.formats.conda_lock import read as read_lockfile
     from envforge.formats.conda_lock import write as write_lockfile
-    from envforge.formats.specification import read as read_specification
+    from envforge.formats.specification import read_specification
     from envforge.layout.plan import LockfileInput
     from envforge.list import holding, survey
     from envforge.lock.check import first_unmet as check
@@ -148,7 +148,7 @@ _VERBS = {
     "lock": "lock.run.lock",
     "mirror": "mirror.mirror",
     "read_lockfile": "formats.conda_lock.read",
-    "read_specification": "formats.specification.read",
+    "read_specification": "formats.specification.read_specification",
     "rollback": "node.history.rollback",
     "sbom": "sbom.make_sbom",
     "survey": "list.survey",
