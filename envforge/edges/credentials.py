@@ -12,15 +12,16 @@ import base64
 import json
 import netrc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from envforge.errors import CouldNotError
 from envforge.model.access import Access
 
-__all__ = ["Credentials", "Login"]
+__all__ = ["Credentials", "Login", "RefusedError", "certificate"]
 
 _LIMIT = 1_000_000
 
@@ -52,6 +53,12 @@ class Login:
         if not self.conda_token or parts.path.startswith("/t/"):
             return url
         return urlunsplit(parts._replace(path=f"/t/{self.conda_token}{parts.path}"))
+
+
+class RefusedError(CouldNotError):
+    """A server does not know us, or not well enough; ``challenge`` is what it wants to be shown."""
+
+    challenge = ""
 
 
 class Credentials:
@@ -148,3 +155,18 @@ def _in_keyring(url: str) -> Login | None:
         if found is not None:
             return Login(user=found.username or "", password=found.password or "")
     return None
+
+
+def certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
+    """The files of a client certificate, as ``requests`` takes them.
+
+    :raises CouldNotError: if one is not there.
+    """
+    if not files:
+        return None
+    for path in files:
+        if not Path(path).is_file():
+            raise CouldNotError(
+                "no such client certificate", at=path, do="envforge config client-certificates"
+            )
+    return (files[0], files[1]) if len(files) == 2 else files[0]
