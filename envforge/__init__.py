@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from envforge.export import ExportOptions, export
     from envforge.formats.conda_lock import read as read_lockfile
     from envforge.formats.conda_lock import write as write_lockfile
-    from envforge.formats.specification import read as read_specification
+    from envforge.formats.specification import read_specification
     from envforge.importing.completing import ImportPorts
     from envforge.importing.installed import read_prefix
     from envforge.importing.run import Imported, ImportOptions, import_lock
@@ -177,7 +177,7 @@ _VERBS = {
     "read_foreign": "importing.run.read_lock",
     "read_lockfile": "formats.conda_lock.read",
     "read_prefix": "importing.installed.read_prefix",
-    "read_specification": "formats.specification.read",
+    "read_specification": "formats.specification.read_specification",
     "rollback": "node.history.rollback",
     "sbom": "sbom.make_sbom",
     "share": "share.share",

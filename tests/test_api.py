@@ -118,7 +118,7 @@ def test_a_program(tmp_path: Path) -> None:
     text = f"channels: [{channel.url}]\nplatforms: [linux-64]\ndependencies: [top, low=1]\n"
 
     def locked(words: str, previous: envforge.Lockfile | None = None) -> envforge.Lockfile:
-        spec = envforge.read_specification(words, source="environment.yml")
+        spec = envforge.read_specification(["environment.yml"], read={"environment.yml": words}.__getitem__)
         options = envforge.LockOptions()
         return envforge.lock(
             spec,
