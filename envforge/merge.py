@@ -22,7 +22,6 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 _NAME = re.compile(r"(?:[^\s\[\]=<>!]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 _LINES = ("conda", "pip", "constraints")
-_PLACES = ("sources",)
 
 
 def merged_specification(
@@ -37,8 +36,6 @@ def merged_specification(
     changes: dict[str, object] = {}
     for field in fields(EnvironmentSpec):
         values = [getattr(side, field.name) for side in (base, ours, theirs)]
-        if field.name in _PLACES:
-            continue
         if field.name in _LINES:
             changes[field.name] = _merged_lines(*values)
         elif isinstance(values[1], tuple):

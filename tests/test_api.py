@@ -24,12 +24,13 @@ NOUNS = {
     "FileRecord", "Graph", "Holding", "InstallOptions", "Line", "LockDifference", "LockOptions",
     "LockedChannel", "LockedPackage", "Lockfile", "LockfileInput", "Manifest", "MirrorOptions",
     "MirrorSource", "Prefix", "Presence", "Receipt", "Recorder", "Reporter", "Store", "Target",
-    "VirtualPackage",
+    "VirtualPackage", "ExportOptions", "ForeignLock", "ImportOptions", "ImportPorts", "Imported", "Loss",
+    "Shared", "Written",
 }  # fmt: skip
 VERBS = {
     "bundle", "check", "diff", "graph_of", "history", "holding", "install", "lock", "mirror", "read_lockfile",
     "read_specification", "rollback", "sbom", "survey", "targets_for", "tree", "uninstall", "verify", "why",
-    "write_lockfile",
+    "write_lockfile", "export", "import_lock", "read_foreign", "read_prefix", "share",
 }  # fmt: skip
 """Whoever takes one away, or gives it another meaning, says so in the changelog."""
 

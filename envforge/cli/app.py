@@ -41,6 +41,9 @@ COMMANDS = {
     "keygen": "Make a key to sign bundles with.",
     "sbom": "List what is inside, with licences: CycloneDX.",
     "list": "List the packages of a lockfile, mirror, bundle or prefix, or the prefixes below a directory.",
+    "export": "Write the lockfile as another tool's file: pylock.toml, pixi.lock, …",
+    "import": "Make a lockfile of another tool's, or of an environment that is there.",
+    "share": "Write a folder for collaborators, whatever tool they have.",
     "diff": "Say in what two lockfiles, prefixes or git revisions differ.",
     "tree": "Draw what needs what, across conda and PyPI.",
     "why": "Say why a package is there.",
@@ -48,13 +51,14 @@ COMMANDS = {
     "git-driver": "What git calls, once git-setup told it to.",
     "completion": "Print what makes bash, zsh or fish complete envforge's words.",
     "extract": "Write what a bundle carries into a directory: a mirror.",
+    "image": "Write an image: an OCI archive, a SquashFS or a SIF.",
     "render": "Print a recipe that installs a mirror or lockfile into an image.",
     "config": "Say what is set, and where it was said.",
     "demo": "Run the whole path here, on a small channel made on the spot.",
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "uv", "yaml"))
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli_w", "uv", "yaml"))
 """What a bundle's runtime does not bring."""
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -57,6 +57,12 @@ __all__ = ["command"]
     metavar="KEY",
     help="Sign it: with envforge's key, or an ssh key.",
 )
+@click.option(
+    "--squashfs",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the environment itself instead, as one SquashFS that is mounted at /opt/env.",
+)
 @click.option("-j", "--jobs", default=4, show_default=True, type=click.IntRange(1, 64), help="Files at once.")
 @output_options
 def command(
@@ -71,6 +77,7 @@ def command(
     runtime_only: bool,
     runtime_lock: Path | None,
     sign: Path | None,
+    squashfs: Path | None,
     jobs: int,
     as_json: bool,
     quiet: bool,
@@ -86,6 +93,10 @@ def command(
     from envforge.edges.scratch import scratch
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    if squashfs is not None:
+        if output or since or runtime_only or runtime_lock or sign:
+            raise _at_odds("--squashfs", "a SquashFS is no bundle: only -p, --group and --lock go with it")
+        return _squashfs(console, squashfs, source=source, platform=platform, groups=groups, lock=lock)
     if no_runtime and (runtime_only or runtime_lock is not None):
         raise _at_odds("--no-runtime", "without a runtime there is none to choose")
     if runtime_only and (groups or since):
@@ -97,11 +108,7 @@ def command(
     nothing = (frozenset[str](), None, None)
     omitted, digest, runtime_there = what_is_there(since, opened.platform, carried) if since else nothing
     options = BundleOptions(
-        platform=opened.platform,
-        groups=carried,
-        omitted=omitted,
-        since=digest,
-        jobs=jobs,
+        platform=opened.platform, groups=carried, omitted=omitted, since=digest, jobs=jobs
     )
     with scratch(parent) as work:
         runtime = None if no_runtime else _runtime(opened, runtime_lock, work, console, runtime_there)
@@ -115,6 +122,13 @@ def command(
         )
     _finish(console, result, sign, options)
     return 0
+
+
+def _squashfs(console: Console, output: Path, **words: Any) -> int:
+    from envforge.cli.image import write_squashfs_of
+
+    rest = {"prefix": "/opt/env", "base": None, "no_runtime": True, "stores": (), "dry_run": False}
+    return write_squashfs_of(console, output, compression="gzip", jobs=None, **rest, **words)
 
 
 def _parent(output: Path | None) -> Path:

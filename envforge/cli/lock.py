@@ -77,7 +77,7 @@ __all__ = ["command", "lock_options"]
     multiple=True,
     metavar="PKG",
     shell_complete=completing.packages,
-    help="Let the version of PKG go.",
+    help="Let the version of PKG go; PKG may name versions: 'numpy>=2,<3'.",
 )
 @click.option(
     "--no-binary",

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import platform as machine
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envforge.cli.console import Console, read_text
-from envforge.edges.git import blob_at, blob_of, commits_with, git, merged_in, read_blob
+from envforge.cli.defaults import check_allowed, network, with_defaults
+from envforge.cli.specs import base_of
+from envforge.edges.git import blob_of, commits_with, git, merged_in, read_blob
 from envforge.errors import AnswerNo, CouldNotError
 from envforge.formats import conda_lock
 from envforge.formats.specification import read_specification
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import platform_of
 from envforge.model.spec import EnvironmentSpec
+from envforge.settings import load_settings
+
+if TYPE_CHECKING:
+    from envforge.lock.options import LockOptions
 
 __all__ = ["Merge"]
 
@@ -41,69 +49,68 @@ class Merge:
         from envforge.diff import newer
         from envforge.merge import merged_lockfile, merged_specification
 
-        ours, theirs = self._lockfile(self.ours), self._lockfile(self.theirs)
-        base = self._lockfile(self.base) if self.base.stat().st_size else _empty(ours)
-        spec = merged_specification(*self._specifications(ours, theirs))
-        previous = merged_lockfile(base, ours, theirs, newer)
-        lockfile = self._locked(spec, previous, console)
+        base, ours, theirs = (self._lockfile(file) for file in (self.base, self.ours, self.theirs))
+        commits = self._commits()
+        asked = [
+            self._specification(commit, lockfile)
+            for commit, lockfile in zip(commits, (base, ours, theirs), strict=True)
+        ]
+        spec = merged_specification(*asked)
+        if not spec.sources:
+            raise AnswerNo(
+                "the lockfile does not say which specification it was made from",
+                at=self.path,
+                do=_RESOLVE.format(path=self.path),
+            )
+        lockfile = self._locked(spec, merged_lockfile(base, ours, theirs, newer), console)
         return lockfile, conda_lock.write(lockfile)
 
     def _lockfile(self, file: Path) -> Lockfile:
+        if not file.stat().st_size:  # the common ancestor had none
+            return Lockfile(packages=(), channels=(), platforms=())
         return conda_lock.read(read_text(file), source=self.path)
 
     def _locked(self, spec: EnvironmentSpec, previous: Lockfile, console: Console) -> Lockfile:
-        from envforge.cli.lock import command, lock_options
         from envforge.edges.fetch import Fetcher
         from envforge.lock.check import first_unmet
         from envforge.lock.options import targets_for
         from envforge.lock.run import lock
         from envforge.settings import cache_directory
 
-        usual = command.make_context("lock", []).params
-        options = lock_options(usual, previous)
+        settings = load_settings()
+        spec = with_defaults(spec, settings)
+        options = _options(previous)
         targets = targets_for(spec, options, previous, platform_of(machine.system(), machine.machine()))
         place = Path(self.path).absolute().parent
-        directory = (place / previous.sources[0]).parent
         lockfile = lock(
             spec,
             targets,
             options=options,
             previous=previous,
-            base=directory,
-            sources=previous.sources,
+            base=base_of(spec),
+            sources=[
+                posixpath.relpath(source, posixpath.dirname(self.path) or ".") for source in spec.sources
+            ],
             cache=cache_directory(),
-            fetcher=Fetcher(offline=options.offline),
+            fetcher=Fetcher(offline=options.offline, access=network()),
             reporter=console,
             place=place,
         )
-        unmet = first_unmet(spec, lockfile, targets, options=options, base=directory, place=place)
+        check_allowed((channel.url for channel in lockfile.channels), settings)
+        unmet = first_unmet(spec, lockfile, targets, options=options, base=base_of(spec), place=place)
         if unmet is not None:
             raise AnswerNo(unmet.what, at=unmet.at, do=_RESOLVE.format(path=self.path))
         return lockfile
 
     # -- the specifications ----------------------------------------------------------------------------
 
-    def _specifications(
-        self, ours: Lockfile, theirs: Lockfile
-    ) -> tuple[EnvironmentSpec, EnvironmentSpec, EnvironmentSpec]:
-        """Those of the base, ours and theirs, as they were when the lockfiles were committed."""
-        if len(ours.sources) != 1 or ours.sources != theirs.sources:
-            raise AnswerNo(
-                "the two lockfiles were not made from the same one specification",
-                at=f"{self.path}: {', '.join(ours.sources)}; {', '.join(theirs.sources)}",
-                do=_RESOLVE.format(path=self.path),
-            )
-        source = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), ours.sources[0]))
+    def _commits(self) -> tuple[str, str, str]:
+        """Those of the base, ours and theirs, that have these lockfiles."""
         one = self._commit(self.ours, "ours", ("HEAD",))
         other = self._commit(self.theirs, "theirs", merged_in())
         common = git("merge-base", one, other).stdout.strip()
         ancestors = [commit for commit in (f"{other}^", common) if commit]
-        base = next(commits_with(blob_of(self.base), self.path, ancestors), common)
-        return (
-            self._specification(base, source, missing=_NOTHING),
-            self._specification(one, source),
-            self._specification(other, source),
-        )
+        return next(commits_with(blob_of(self.base), self.path, ancestors), common), one, other
 
     def _commit(self, file: Path, side: str, likely: tuple[str, ...]) -> str:
         found = next(commits_with(blob_of(file), self.path, likely), None)
@@ -115,17 +122,27 @@ class Merge:
             )
         return found
 
-    def _specification(
-        self, commit: str, source: str, missing: EnvironmentSpec | None = None
-    ) -> EnvironmentSpec:
-        if missing is not None and (not commit or blob_at(commit, source) is None):
-            return missing
+    def _specification(self, commit: str, lockfile: Lockfile) -> EnvironmentSpec:
+        """What the lockfile's specification said in ``commit``; nothing where it names none."""
+        if not commit or not lockfile.sources:
+            return _NOTHING
+        options = _options(lockfile)
+        beside = posixpath.dirname(self.path)
 
         def committed(path: str) -> str:
-            return read_blob(f"{commit}:{path}").decode("utf-8", "replace")
+            return read_blob(f"{commit}:{posixpath.normpath(path)}").decode("utf-8", "replace")
 
-        return read_specification([source], read=committed)
+        return read_specification(
+            [posixpath.normpath(posixpath.join(beside, source)) for source in lockfile.sources],
+            read=committed,
+            environment=options.environment,
+            python=options.python,
+            variables=os.environ,
+        )
 
 
-def _empty(like: Lockfile) -> Lockfile:
-    return Lockfile(packages=(), channels=like.channels, platforms=())
+def _options(lockfile: Lockfile) -> LockOptions:
+    """What ``envforge lock`` does without an option, to renew ``lockfile``."""
+    from envforge.cli.lock import command, lock_options
+
+    return lock_options(command.make_context("lock", []).params, lockfile)

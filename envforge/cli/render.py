@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -14,46 +15,75 @@ import click
 import envforge
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.errors import InputError
-from envforge.render import DISTRIBUTION, BaseImage, RecipeSource, from_lockfile, from_mirror, singularity
 from envforge.settings import load_settings
+
+if TYPE_CHECKING:
+    from envforge.model.image import BaseImage
+    from envforge.render.recipe import HostMpi
+    from envforge.render.sources import RecipeSource
 
 __all__ = ["command"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 _WHEELS = "envforge-wheels"
 _ROOM = "where /tmp is small, set APPTAINER_TMPDIR to a local directory with room for the image"
 
 
 @click.group("render")
 def command() -> None:
-    """Print a recipe that installs a mirror or lockfile into an image."""
+    """Print a recipe, from which another tool builds an image with the environment in it."""
+
+
+def recipe_options(function: F) -> F:
+    """The source and the options of every recipe."""
+    for option in reversed(
+        (
+            click.argument("source", type=click.Path(path_type=Path)),
+            click.option(
+                "-o", "--output", type=click.Path(path_type=Path), help="Write FILE.  [default: stdout]"
+            ),
+            click.option(
+                "--prefix",
+                default="/opt/env",
+                show_default=True,
+                help="Where the environment is in the image.",
+            ),
+            click.option(
+                "--mpi",
+                metavar="MODEL",
+                help="hybrid: the image's own, started by the cluster's launcher; bind:DIR: the cluster's.",
+            ),
+            click.option(
+                "--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."
+            ),
+            output_options,
+        )
+    ):
+        function = option(function)
+    return function
 
 
 @command.command("singularity", short_help="An Apptainer/Singularity definition file.")
-@click.argument("source", type=click.Path(path_type=Path))
+@recipe_options
 @click.option(
     "--base",
     metavar="BASE",
     help="What to start from: docker:NAME@sha256:HEX, localimage:PATH or oci-archive:PATH.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write FILE.  [default: stdout]")
-@click.option(
-    "--prefix", default="/opt/env", show_default=True, help="Where the environment is in the image."
-)
-@click.option("--lock", metavar="NAME", help="Which lock of the mirror, where it holds several.")
+@click.option("--lock", metavar="NAME", help="Which lock of a mirror, where it holds several.")
 @click.option(
     "--tool",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help=f"Wheels of envforge and what it needs.  [default: {_WHEELS} beside FILE]",
+    help=f"For a mirror or lockfile: wheels of envforge.  [default: {_WHEELS} beside FILE]",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing.")
-@output_options
 def render_singularity(
     source: Path,
     *,
     base: str | None,
     output: Path | None,
     prefix: str,
+    mpi: str | None,
     lock: str | None,
     tool: Path | None,
     dry_run: bool,
@@ -63,64 +93,151 @@ def render_singularity(
 ) -> int:
     """Print an Apptainer/Singularity definition file that installs SOURCE at --prefix.
 
-    SOURCE is a mirror (the image is built without network) or a lockfile (with network).  Paths go into the
-    recipe as they are typed: start the build in the same directory.
+    SOURCE is a bundle (one file, no network, any base), a mirror (no network), a lockfile (with network), or
+    a prefix that is here already, which keeps its path.  Paths go into the recipe as they are typed: start
+    the build in the same directory.
     """
+    from envforge.render.singularity import recipe_base, singularity
+
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
-    image = BaseImage.parse(base or load_settings().text("base-image"))
+    image = recipe_base(base or load_settings().text("base-image"))
     opened = _open(source, lock)
     tool = tool or (output.parent if output is not None else Path()) / _WHEELS
-    recipe = singularity(opened, image, prefix=prefix, tool=tool)
-    if output is not None and not dry_run:
-        write_atomically(output, recipe)
-    following = _following(output or Path("env.def"), tool)
-    document = {
-        "recipe": recipe,
-        "base": str(image),
-        "lock": f"sha256:{opened.sha256}",
-        "lock_name": opened.name,
-        "prefix": prefix,
-        "output": str(output) if output is not None and not dry_run else None,
-        "next": following,
-    }
-    if output is None:
-        print_result(console, recipe.splitlines(), document)
-        return 0
-    state = "would be written" if dry_run else "written"
-    lines = [f"{output} {state}: lock {opened.name} at {prefix}, from {image}"]
-    print_result(console, lines, document)
-    _tell(console, image, following)
+    model = _mpi(mpi, opened)
+    recipe = singularity(opened, image, prefix=prefix, tool=tool, mpi=model)
+    following = _steps(opened, output or Path("env.def"), tool)
+    _print(console, recipe, opened, image, output, prefix=prefix, following=following, dry_run=dry_run)
+    if output is not None:
+        if opened.kind in ("mirror", "lockfile") and len(following) > 1:
+            console.note("the wheels must fit the base: make them on Linux with its version of Python")
+        _tell(console, image, following)
+        console.note(_ROOM)
+        _tell_use(console, opened, model, str(output.with_suffix(".sif")))
     return 0
 
 
+@command.command("dockerfile", short_help="A Dockerfile for docker, podman, buildah and ch-image.")
+@recipe_options
+@click.option("--base", metavar="BASE", help="What to start from: docker:NAME@sha256:HEX.")
+def render_dockerfile(
+    source: Path,
+    *,
+    base: str | None,
+    output: Path | None,
+    prefix: str,
+    mpi: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Print a Dockerfile that installs SOURCE, a bundle, at --prefix.
+
+    docker, podman, buildah and Charliecloud's ch-image build it, without root and without network.  The
+    bundle has to lie in the directory in which the build is started, or below it.
+    """
+    from envforge.model.image import BaseImage
+    from envforge.render.dockerfile import dockerfile
+
+    console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    image = BaseImage.parse(base or load_settings().text("base-image"), ())
+    opened = _open(source, None)
+    name = (output or Path("Dockerfile")).name
+    recipe = dockerfile(opened, image, prefix=prefix, file=name, mpi=_mpi(mpi, opened))
+    tag = shlex.quote(f"{opened.name.lower()}")
+    following = [f"podman build -t {tag} -f {shlex.quote(name)} .   # or docker, or buildah"]
+    _print(console, recipe, opened, image, output, prefix=prefix, following=following, dry_run=dry_run)
+    if output is not None:
+        _tell(console, image, following)
+        console.note(
+            "for Charliecloud, which knows no digests in FROM, the two lines are in the head of the file"
+        )
+    return 0
+
+
+def _mpi(text: str | None, source: RecipeSource) -> HostMpi | None:
+    from envforge.render.recipe import HostMpi
+
+    return None if text is None else HostMpi.of(text, source)
+
+
 def _open(path: Path, lock: str | None) -> RecipeSource:
+    from envforge.node.bundles import is_bundle
+    from envforge.render.sources import from_bundle, from_lockfile, from_mirror, from_prefix
+
+    if (path / ".envforge").is_dir():
+        return from_prefix(path)
     if path.is_dir():
         return from_mirror(path, lock)
     if not path.exists():
         raise InputError(
-            "no such mirror or lockfile", at=str(path), do="name a mirror directory or a conda-lock.yml"
+            "no such bundle, mirror, lockfile or prefix",
+            at=str(path),
+            do="name a bundle, a mirror, a conda-lock.yml or a prefix",
         )
     if lock is not None:
         raise InputError("--lock chooses among the locks of a mirror", at=str(path), do="leave --lock out")
+    if is_bundle(path):
+        return from_bundle(path)
     from envforge.formats import conda_lock
 
     text = read_text(path)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return from_lockfile(path, conda_lock.read(text, source=str(path)), digest)
+    return from_lockfile(path, conda_lock.read(text, source=str(path)), text.encode())
 
 
-def _following(recipe: Path, tool: Path) -> list[str]:
-    """The commands that make the image, the first only where the wheels are not there."""
+def _print(
+    console: Console,
+    recipe: str,
+    source: RecipeSource,
+    image: BaseImage,
+    output: Path | None,
+    *,
+    prefix: str,
+    following: list[str],
+    dry_run: bool,
+) -> None:
+    """Write the recipe, or print it."""
+    if output is not None and not dry_run:
+        write_atomically(output, recipe)
+    prefix = source.prefix or prefix
+    document = {
+        "recipe": recipe,
+        "base": str(image),
+        "lock": f"sha256:{source.sha256}",
+        "lock_name": source.name,
+        "prefix": prefix,
+        "output": str(output) if output is not None and not dry_run else None,
+        "next": following,
+    }
+    state = "would be written" if dry_run else "written"
+    line = f"{output} {state}: lock {source.name} at {prefix}, from {image}"
+    print_result(console, recipe.splitlines() if output is None else [line], document)
+
+
+def _steps(source: RecipeSource, recipe: Path, tool: Path) -> list[str]:
+    """The commands that make the image of a definition file."""
+    from envforge.render.singularity import ARCHIVE
+
     commands = []
-    if not any(tool.glob(f"{DISTRIBUTION.replace('-', '_')}-{envforge.__version__}-*.whl")):
+    if source.kind == "prefix":
+        archive = shlex.quote(ARCHIVE.format(Path(source.path).name))
+        options = "--sort=name --numeric-owner --owner=0 --group=0"
+        commands.append(f"tar -C / {options} -cf {archive} {shlex.quote(source.generation[1:])}")
+    elif source.kind != "bundle" and not any(tool.glob(f"{DISTRIBUTION_FILE}-{envforge.__version__}-*.whl")):
         commands.append(f"python -m pip wheel --wheel-dir {shlex.quote(str(tool))} {_own_source()}")
     image = recipe.with_suffix(".sif")
     commands.append(f"apptainer build {shlex.quote(str(image))} {shlex.quote(str(recipe))}")
     return commands
 
 
+DISTRIBUTION_FILE = "envforge_hpc"
+"""How the name of a wheel of envforge begins."""
+
+
 def _own_source() -> str:
     """Where this envforge was installed from, if that is a directory which is still there."""
+    from envforge.render.recipe import DISTRIBUTION
+
     try:
         record = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
@@ -135,8 +252,15 @@ def _own_source() -> str:
 def _tell(console: Console, image: BaseImage, following: list[str]) -> None:
     if image.agent != "docker" and not Path(image.reference).exists():
         console.note(f"{image.reference} is not here yet; the build needs it")
-    if len(following) > 1:
-        console.note("the wheels must fit the base: make them on Linux with the Python version of the base")
     for number, line in enumerate(following):
         console.note(f"{'then' if number else 'next'}: {line}")
-    console.note(_ROOM)
+
+
+def _tell_use(console: Console, source: RecipeSource, mpi: HostMpi | None, image: str) -> None:
+    """How it is started on a cluster where it wants a GPU or is a parallel program."""
+    words = ["apptainer run", *(["--nv"] if source.cuda else [])]
+    if source.mpi is not None:
+        words.insert(0, f"srun --mpi={'pmi2' if source.mpi == 'mpich' else 'pmix'}")
+        words += [f"-B {directory}" for directory in (mpi.directories if mpi else ())]
+    if source.cuda or source.mpi:
+        console.note(f"on the cluster: {' '.join(words)} {shlex.quote(image)} COMMAND")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,15 @@ from envforge.model.receipt import Difference, Receipt
 
 if TYPE_CHECKING:
     from envforge.edges.store import Store
+    from envforge.model.image import ImageFacts
     from envforge.node.sources import ArtifactSource
+    from envforge.node.verify import Verification
 
 __all__ = ["command"]
 
 
 @click.command("verify")
-@click.argument("path", metavar="PREFIX|MIRROR|BUNDLE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PREFIX|MIRROR|BUNDLE|IMAGE", type=click.Path(path_type=Path))
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Make every file again from these artifacts."
 )
@@ -64,11 +67,11 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Hold every file of a prefix against its receipt, of a mirror or bundle against its manifest.
+    """Hold every file of a prefix or image against its receipt, of a mirror or bundle against its manifest.
 
-    With --against, a prefix is also made again from the artifacts of the lock (a mirror, or a lockfile where
-    there is network) and compared file by file.  Exit status 1 if anything differs.  What pip, uv or conda
-    did later is said in a line each; --verbose names every file, and so does --json.
+    With --against, a prefix or image is also made again from the artifacts of the lock (a bundle or mirror,
+    or a lockfile where there is network) and compared file by file.  Exit status 1 if anything differs.  What
+    pip, uv or conda did later is said in a line each; --verbose names every file, and so does --json.
 
     With --trusted-keys, a bundle is held against its signature: BUNDLE.dsse.json or BUNDLE.sig beside it.
 
@@ -76,23 +79,27 @@ def command(
     pointed to it.
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    from envforge.edges.images import image_kind
     from envforge.edges.machine import jobs_available
 
     if trusted_keys is not None:
         return _verify_signature(console, path, trusted_keys)
-    if path.is_file():
+    kind = image_kind(path)
+    if path.is_file() and kind is None:
         return _verify_bundle(console, path)
-    if (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
+    if kind is None and (path / "manifest.json").is_file() and not (path / ".envforge").is_dir():
         return _verify_mirror(console, path, strict=strict)
-    proof = _Proof(
+    proof = Proof(
         against=against,
         lock=lock,
         stores=stores,
-        jobs=jobs or jobs_available(path),
+        jobs=jobs or jobs_available(path if path.is_dir() else path.absolute().parent),
         expect=expect,
         strict=strict,
         repair=repair,
     )
+    if kind is not None:
+        return _verify_image(console, path, kind, proof)
     return _verify_prefix(console, path, proof)
 
 
@@ -171,7 +178,7 @@ def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Proof:
+class Proof:
     """What a prefix is to be held against, beside its receipt, and how."""
 
     against: Path | None
@@ -184,7 +191,7 @@ class _Proof:
 
 
 def _opened(
-    console: Console, source: Path, proof: _Proof, tree: Path, *, heal: bool = False
+    console: Console, source: Path, proof: Proof, tree: Path, *, heal: bool = False
 ) -> tuple[ArtifactSource, Store]:
     from envforge.cli.sources import open_source
     from envforge.edges.store import Store
@@ -195,7 +202,81 @@ def _opened(
     return open_source(source, lock=proof.lock, store=store, reporter=console), store
 
 
-def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
+def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
+    """An image: its labels, the receipt inside, and every file of the environment."""
+    from envforge.edges.scratch import scratch
+    from envforge.node.images import image_facts, look_inside, unpack_environment
+    from envforge.node.verify import Against, verify_prefix, verify_states
+
+    if proof.repair is not None:
+        raise InputError("an image is not repaired", at="--repair", do="make it again: envforge image")
+    facts = image_facts(path)
+    source = proof.against
+    # Where nobody named a store, one in here will do: nothing is left beside an image.
+    with scratch(proof.stores[-1] if proof.stores else path.absolute().parent) as work:
+        against: Against | None = None
+        if source is not None:
+            against = partial(_opened_below, console, source, proof, work)
+        console.step(f"reading {path}")
+        if kind in ("oci", "oci-archive"):
+            inside = look_inside(path, facts.prefix)
+            answer = verify_states(
+                path,
+                inside.receipt,
+                inside.states,
+                jobs=proof.jobs,
+                reporter=console,
+                expect=proof.expect,
+                against=against,
+            )
+        else:
+            answer = verify_prefix(
+                unpack_environment(path, facts, work),
+                jobs=proof.jobs,
+                reporter=console,
+                expect=proof.expect,
+                strict=True,
+                against=against,
+            )
+    differences = _label_differences(facts, answer) + answer.differences
+    document: dict[str, object] = {
+        "kind": kind,
+        "prefix": facts.prefix,
+        "platform": facts.platform,
+        "receipt": f"sha256:{answer.digest}",
+        "lock": answer.receipt.lock,
+        "against": answer.against,
+    }
+    what = "its receipt" if source is None else f"its receipt and the artifacts of {source}"
+    print_answer(
+        console, Result(path=path, entries=answer.files, differences=differences, what=what), document
+    )
+    return 1 if differences else 0
+
+
+def _opened_below(
+    console: Console, source: Path, proof: Proof, work: Path, _: Path, __: Receipt
+) -> tuple[ArtifactSource, Store]:
+    return _opened(console, source, proof, work / "environment")
+
+
+def _label_differences(facts: ImageFacts, answer: Verification) -> tuple[Difference, ...]:
+    """Where the image says something else of itself than the receipt in it."""
+    receipt = answer.receipt
+    said = {
+        "receipt": (facts.receipt, answer.digest),
+        "lock": (facts.lock, receipt.lock),
+        "prefix": (facts.prefix, receipt.generation),
+        "platform": (facts.platform, receipt.platform),
+    }
+    return tuple(
+        Difference(kind="changed", path=f"(label {name})", detail=f"{told} instead of {found}")
+        for name, (told, found) in said.items()
+        if told != found
+    )
+
+
+def _verify_prefix(console: Console, path: Path, proof: Proof) -> int:
     from envforge.node.scan import RECEIPT
     from envforge.node.verify import verify_prefix
 
@@ -250,7 +331,7 @@ def _verify_prefix(console: Console, path: Path, proof: _Proof) -> int:
     return 1 if answer.differences and result.repaired is None else 0
 
 
-def _repair(console: Console, path: Path, proof: _Proof, receipt: Receipt | None) -> Path:
+def _repair(console: Console, path: Path, proof: Proof, receipt: Receipt | None) -> Path:
     """Make the environment anew; returns its generation."""
     from envforge.node.repair import repair
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from envforge.cli.console import Console, output_options, print_result
+from envforge.cli.image_use import use_options
 from envforge.errors import InputError
 from envforge.node.outside import check_place, make_files
 from envforge.node.using import find_generation
@@ -17,7 +18,7 @@ __all__ = ["command", "make_and_print"]
 
 
 @click.command("wrap")
-@click.argument("prefix", type=click.Path(path_type=Path))
+@click.argument("place", metavar="PREFIX|IMAGE", type=click.Path(path_type=Path))
 @click.argument("names", metavar="[COMMAND]...", nargs=-1)
 @click.option(
     "--bin",
@@ -28,36 +29,69 @@ __all__ = ["command", "make_and_print"]
     help="Write them here.",
 )
 @click.option("--all", "everything", is_flag=True, help="Every command of the environment.")
+@use_options
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 @output_options
 def command(
-    prefix: Path,
+    place: Path,
     names: tuple[str, ...],
     *,
     directory: Path,
     everything: bool,
+    base: Path | None,
+    binds: tuple[str, ...],
+    no_gpu: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Write a small program into DIR for each COMMAND: it activates the environment at PREFIX and starts it.
+    """Write a small program into DIR for each COMMAND: it starts it in the environment at PREFIX or in IMAGE.
 
     They keep to the generation that PREFIX points to now; make them again after an update.  What lies in DIR
-    already and was not made for this prefix is not overwritten.  'envforge uninstall' removes them.
+    already and was not made for this prefix is not overwritten.  'envforge uninstall' removes them.  One for
+    an image finds out where it runs what starts images there, and whether there is a GPU.
     """
+    from envforge.node.containers import find_image, is_image, write_programs
+
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if bool(names) == everything:
         raise InputError(
             "name the commands to wrap, or say --all" if everything is False else "--all needs no names",
             at="the command line",
-            do=f"envforge wrap {prefix} --bin {directory} python",
+            do=f"envforge wrap {place} --bin {directory} python",
         )
-    generation = find_generation(prefix)
-    place = Path(os.path.abspath(directory))  # noqa: PTH100 - a symlink is the user's choice
+    folder = Path(os.path.abspath(directory))  # noqa: PTH100 - a symlink is the user's choice
+    if is_image(place):
+        image = find_image(place, base=base, binds=binds, gpu=not no_gpu)
+        programs = {folder / _plain(name): image.program([name]) for name in _named(names)}
+        write_programs(programs, dry_run=dry_run)
+        verb = "would write" if dry_run else "wrote"
+        document = {"image": str(image.path), "files": [str(path) for path in programs], "dry_run": dry_run}
+        print_result(console, [f"{verb} {path}" for path in programs], document)
+        return 0
+    generation = find_generation(place)
     chosen = commands(generation) if everything else tuple(dict.fromkeys(names))
-    files = {place / name: wrapper(generation, name) for name in chosen}
+    files = {folder / name: wrapper(generation, name) for name in chosen}
     return make_and_print(console, generation, files, mode=0o755, dry_run=dry_run)
+
+
+def _named(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise InputError(
+            "what commands an image has is seen in it only",
+            at="--all",
+            do="name them: envforge wrap IMAGE python",
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def _plain(name: str) -> str:
+    if not name or "/" in name or name in (".", "..") or not name.isprintable():
+        raise InputError(
+            f"{name!r} is no name of a command", at="the command line", do="name one, such as python"
+        )
+    return name
 
 
 def make_and_print(

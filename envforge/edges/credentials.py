@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
 
-__all__ = ["Credentials", "Login", "existing_certificate"]
+__all__ = ["Credentials", "Login", "RefusedError", "certificate"]
 
 _LIMIT = 1_000_000
 
@@ -53,6 +53,12 @@ class Login:
         if not self.conda_token or parts.path.startswith("/t/"):
             return url
         return urlunsplit(parts._replace(path=f"/t/{self.conda_token}{parts.path}"))
+
+
+class RefusedError(CouldNotError):
+    """A server does not know us, or not well enough; ``challenge`` is what it wants to be shown."""
+
+    challenge = ""
 
 
 class Credentials:
@@ -151,10 +157,10 @@ def _in_keyring(url: str) -> Login | None:
     return None
 
 
-def existing_certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
-    """A client certificate's file, and its key's where that is another, as requests wants them.
+def certificate(files: Sequence[str]) -> str | tuple[str, str] | None:
+    """The files of a client certificate, as ``requests`` takes them.
 
-    :raises CouldNotError: if one of them is not there.
+    :raises CouldNotError: if one is not there.
     """
     if not files:
         return None

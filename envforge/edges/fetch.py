@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import envforge
-from envforge.edges.credentials import Credentials, Login, existing_certificate
-from envforge.edges.partial import Downloaded, Sink, open_partial
+from envforge.edges.credentials import Credentials, Login, RefusedError, certificate
+from envforge.edges.partial import Downloaded, Sink, clear_partial, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
 from envforge.model.access import Access
@@ -82,6 +82,7 @@ class Fetcher:
         self._credentials = Credentials(self.access)
         self.timeout = timeout
         self._retries = retries
+        self._granted: dict[str, Mapping[str, str]] = {}
 
     @cached_property
     def _session(self) -> requests.Session:
@@ -101,6 +102,10 @@ class Fetcher:
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         return session
+
+    def grant(self, url: str, headers: Mapping[str, str]) -> None:
+        """Send ``headers`` with every later request to the host of ``url``, and with none to another one."""
+        self._granted[urlsplit(url).netloc] = headers
 
     def download(
         self,
@@ -137,7 +142,7 @@ class Fetcher:
         except FileExistsError:
             raise
         except OSError as error:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise CouldNotError(
                 f"cannot write {destination}: {error.strerror or error}",
                 at=str(destination),
@@ -146,7 +151,7 @@ class Fetcher:
                 else "check who may write there",
             ) from error
         except BaseException:
-            _clear(destination, keep=keep)
+            clear_partial(destination, keep=keep)
             raise
         return got
 
@@ -198,16 +203,17 @@ class Fetcher:
                     raise
                 time.sleep(_PAUSE * 2 ** (failures - 1))
 
-    def read(self, url: str, *, limit: int) -> bytes:
+    def read(self, url: str, *, limit: int, accept: str | None = None) -> bytes:
         """The content of a small file, at most ``limit`` bytes.
 
+        :param accept: the media types that are wanted, where a server has the file in several.
         :raises NotFoundError: if there is no such file.
         :raises CouldNotError: for every other failure, and for more than ``limit`` bytes.
         """
         for attempt in range(self._retries + 1):
             content = bytearray()
             try:
-                with self._opened(url, 0, decode=True) as body:
+                with self._opened(url, 0, decode=True, accept=accept) as body:
                     for chunk in body.chunks:
                         content += chunk
                         if len(content) > limit:
@@ -242,7 +248,7 @@ class Fetcher:
                 )
 
     @contextmanager
-    def _opened(self, url: str, start: int, *, decode: bool) -> Iterator[_Body]:
+    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[_Body]:
         """What ``url`` holds, from ``start`` on if the server can do that; else all of it.
 
         :param decode: undo the Content-Encoding, if there is one.
@@ -250,14 +256,14 @@ class Fetcher:
         *others, last = self.access.places(url)
         for place in others:
             with suppress(CouldNotError):
-                body = self._body(place, start, decode=decode)
+                body = self._body(place, start, decode=decode, accept=accept)
                 break
         else:
-            body = self._body(last, start, decode=decode)
+            body = self._body(last, start, decode=decode, accept=accept)
         with closing(body.source):
             yield body
 
-    def _body(self, url: str, start: int, *, decode: bool) -> _Body:
+    def _body(self, url: str, start: int, *, decode: bool, accept: str | None) -> _Body:
         path = local_path(url)
         if path is not None:
             source = _on_disk(path)
@@ -267,20 +273,16 @@ class Fetcher:
         import requests
 
         try:
-            answer = self._get(url, start)
+            answer = self._get(url, start, accept)
         except requests.RequestException as error:
             raise _translated(error, url) from error
-        try:
-            _check_status(answer, url)
-        except CouldNotError:
-            answer.close()
-            raise
+        _check_status(answer, url)
         came = start if answer.status_code == 206 else 0
         encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
         chunks = _whole_body(answer, url, came, decode=decode)
         return _Body(start=came, chunks=chunks, encoded=encoded, source=answer)
 
-    def _get(self, url: str, start: int) -> requests.Response:
+    def _get(self, url: str, start: int, accept: str | None) -> requests.Response:
         if start:
             answer = self._ask(url, {"Range": f"bytes={start}-"})
             fits = answer.status_code == 206 and _range(answer)[0] == start
@@ -288,7 +290,7 @@ class Fetcher:
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
             answer.close()
-        return self._ask(url, {})
+        return self._ask(url, {} if accept is None else {"Accept": accept})
 
     def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
         login = self._credentials.of(url)
@@ -302,9 +304,12 @@ class Fetcher:
 
     def _ask_as(self, login: Login | None, url: str, headers: dict[str, str]) -> requests.Response:
         shown = login.header if login is not None else None
+        granted = self._granted.get(urlsplit(url).netloc, {})
 
         def authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            if shown is not None:  # dropped by requests where an answer leads to another host
+            request.headers.update(granted)
+            # Both are dropped by requests where an answer leads to another host.
+            if shown is not None and "Authorization" not in granted:
                 request.headers["Authorization"] = shown
             return request
 
@@ -314,15 +319,8 @@ class Fetcher:
             timeout=self.timeout,
             headers=headers,
             auth=authorized,
-            cert=existing_certificate(self.access.client_certificate(url)),
+            cert=certificate(self.access.client_certificate(url)),
         )
-
-
-def _clear(destination: Path, *, keep: bool) -> None:
-    """Remove what a failed download left, unless it is the beginning of what was wanted."""
-    with suppress(OSError):
-        if not keep or destination.lstat().st_size == 0:
-            destination.unlink()
 
 
 def _on_disk(path: Path) -> BinaryIO:
@@ -347,13 +345,16 @@ def _check_status(answer: requests.Response, url: str) -> None:
     status = answer.status_code
     if status < 400:
         return
+    answer.close()
     what = f"the server answered {status} {answer.reason or ''}".rstrip()
     if status in (404, 410):
         raise NotFoundError(
             what, at=redacted(url), do="check the URL; if the file is gone for good: envforge lock -U"
         )
     if status in (401, 403, 407):
-        raise CouldNotError(what, at=redacted(url), do="put the credentials for this host into ~/.netrc")
+        refused = RefusedError(what, at=redacted(url), do="put the credentials for this host into ~/.netrc")
+        refused.challenge = answer.headers.get("WWW-Authenticate", "")
+        raise refused
     raise CouldNotError(what, at=redacted(url), do="try again later")
 
 

@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from envforge.edges.scratch import abandoned, owner_mark
 
-__all__ = ["Downloaded", "Sink", "claimed", "drop_partials", "open_partial"]
+__all__ = ["Downloaded", "Sink", "claimed", "clear_partial", "drop_partials", "open_partial"]
 
 _CHUNK = 1 << 18
 # Some of these are not to be had on every system that a mirror can be made on.
@@ -177,3 +177,10 @@ def _size(path: Path) -> int:
         return path.lstat().st_size
     except OSError:
         return 0
+
+
+def clear_partial(destination: Path, *, keep: bool) -> None:
+    """Remove what a failed download left, unless it is the beginning of what was wanted."""
+    with suppress(OSError):
+        if not keep or destination.lstat().st_size == 0:
+            destination.unlink()

@@ -1,7 +1,7 @@
 """Members of a tar (POSIX ustar) whose bytes depend on nothing but their names, modes and contents.
 
-A runtime has no extensions in it, which not every tar reads; in a bundle names and sizes that have no place
-in a header are said by a pax header (POSIX.1-2001) before it.
+A runtime has no extensions in it, which not every tar reads; in a bundle or an image names and sizes that
+have no place in a header are said by a pax header (POSIX.1-2001) before it.
 """
 
 from __future__ import annotations
@@ -32,19 +32,28 @@ def header(name: str, *, size: int, mode: int, directory: bool = False) -> bytes
     return _block(*parts, size=size, mode=mode, kind=b"5" if directory else b"0")
 
 
-def extended_header(name: str, *, size: int, mode: int) -> bytes:
-    """The header blocks of one file of any size, by any name.
+def extended_header(
+    name: str, *, size: int, mode: int, directory: bool = False, target: str | None = None
+) -> bytes:
+    """The header blocks of one member of any size, by any name.
 
-    :param name: relative, ``/`` between its parts; UTF-8.
+    :param name: relative, ``/`` between its parts, without one at its end.
+    :param target: what a symbolic link points to; ``None`` for what is none.
     """
-    parts = _split(name) if name.isascii() else None
-    records = b"" if parts is not None else _record("path", name)
+    whole, link = name + "/" * directory, target or ""
+    parts = _split(whole) if whole.isascii() else None
+    linked = link if link.isascii() and len(link) <= 100 else None
+    records = b"" if parts is not None else _record("path", whole)
+    records += b"" if linked is not None else _record("linkpath", link)
     records += b"" if size < _LARGEST else _record("size", str(size))
+    kind = b"5" if directory else b"0" if target is None else b"2"
+    shortened, prefix = parts or (_ascii(whole), b"")
+    plain = _block(
+        shortened, prefix, size=size if size < _LARGEST else 0, mode=mode, kind=kind, target=_ascii(link)
+    )
     if not records:
-        return header(name, size=size, mode=mode)
+        return plain
     pax = _block(b"././@PaxHeader", b"", size=len(records), mode=0, kind=b"x")
-    shortened, prefix = parts or (name.encode("ascii", "replace")[:100], b"")
-    plain = _block(shortened, prefix, size=size if size < _LARGEST else 0, mode=mode, kind=b"0")
     return pax + records + padding(len(records)) + plain
 
 
@@ -53,7 +62,7 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def _block(name: bytes, prefix: bytes, *, size: int, mode: int, kind: bytes) -> bytes:
+def _block(name: bytes, prefix: bytes, *, size: int, mode: int, kind: bytes, target: bytes = b"") -> bytes:
     fields = (
         name.ljust(100, b"\0"),
         b"%07o\0" % mode,
@@ -63,7 +72,7 @@ def _block(name: bytes, prefix: bytes, *, size: int, mode: int, kind: bytes) -> 
         b"%011o\0" % (0 if kind == b"x" else MTIME),
         b" " * 8,
         kind,
-        bytes(100),
+        target.ljust(100, b"\0"),
         b"ustar\x0000",
         bytes(64),
         bytes(16),  # of which device: of none
@@ -76,11 +85,16 @@ def _block(name: bytes, prefix: bytes, *, size: int, mode: int, kind: bytes) -> 
 
 def _record(key: str, value: str) -> bytes:
     """A record of a pax header, which begins with its own length."""
-    rest = f" {key}={value}\n".encode()
+    rest = f" {key}={value}\n".encode("utf-8", "surrogateescape")
     length = len(rest) + 1
     while len(str(length)) + len(rest) != length:
         length = len(str(length)) + len(rest)
     return str(length).encode() + rest
+
+
+def _ascii(text: str) -> bytes:
+    """What of a name a header without extensions has."""
+    return text.encode("ascii", "replace")[:100]
 
 
 def _split(name: str) -> tuple[bytes, bytes] | None:

@@ -10,7 +10,11 @@ from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import check_inside
 
-__all__ = ["Difference", "FileRecord", "Receipt", "compare"]
+__all__ = ["BYTECODE", "Difference", "FileRecord", "Receipt", "compare"]
+
+BYTECODE = "bytecode"
+"""The key of a receipt's ``tools`` that says by which Python of another machine bytecode was made, or
+``none``; not there where the environment's own Python made it."""
 
 KINDS = ("file", "link", "directory", "special")
 """``special`` is what no package brings: a socket, a pipe, a device."""

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ACTIVATE", "RUN", "fish_quoted", "label", "write_activation"]
+__all__ = ["ACTIVATE", "RUN", "activation", "fish_quoted", "label", "write_activation"]
 
 ACTIVATE = ".envforge/activate.sh"
 """What bash, dash and zsh source, below the generation."""
@@ -68,7 +68,7 @@ def write_activation(tree: Path, final: Path, *, name: str, digest: str) -> None
     :param digest: the digest of its lock, hex; exported as ``ENVFORGE_ID``.
     """
     shown = label(name)
-    settings = _settings(tree, final, shown, digest)
+    settings = activation(tree, final, name=name, digest=digest)
     ours = tree / ".envforge"
     for shell in (_POSIX, _FISH):
         text = _filled(shell, f"activate{shell.suffix}", final, shown, settings)
@@ -94,8 +94,13 @@ def label(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", name)[:80] or "environment"
 
 
-def _settings(tree: Path, final: Path, shown: str, digest: str) -> Settings:
-    """Every variable that activation sets but PATH and CONDA_SHLVL, which depend on what was there."""
+def activation(tree: Path, final: Path, *, name: str, digest: str) -> Settings:
+    """Every variable that activation sets but PATH and CONDA_SHLVL, which depend on what was there.
+
+    What the scripts of packages set is known only where they run.  The parameters are those of
+    :func:`write_activation`.
+    """
+    shown = label(name)
     virtual = (tree / "pyvenv.cfg").is_file()
     return {
         "CONDA_PREFIX": str(final),

@@ -30,6 +30,7 @@ from envforge.node.conda import (
     python_version,
     site_packages_of,
 )
+from envforge.node.foreign import foreign_compiler
 from envforge.node.interpreter import Interpreter, make_virtual_environment
 from envforge.node.launcher import write_launcher
 from envforge.node.placing import PlacedWheel, Winners, check_places, winners
@@ -52,7 +53,8 @@ class Blueprint:
     """What is to be made: the rows, for which platform, and the path that it will be used at.
 
     ``interpreter`` is the Python of a virtual environment, ``None`` where conda packages bring one;
-    ``scripts`` names the packages whose post-link scripts are run.
+    ``scripts`` names the packages whose post-link scripts are run.  With ``foreign`` the programs of the
+    platform do not run here: bytecode is made by a Python of this machine, if it has the right one.
     """
 
     source: ArtifactSource
@@ -61,6 +63,7 @@ class Blueprint:
     final: Path
     interpreter: Interpreter | None = None
     scripts: tuple[str, ...] = ()
+    foreign: bool = False
 
     def of(self, manager: str) -> list[LockedPackage]:
         """The rows of conda or of pip."""
@@ -89,7 +92,8 @@ class BuiltTree:
 
     ``unrun_scripts`` names the packages whose post-link scripts were not run, ``not_compiled`` the sources
     without bytecode, ``clobbered`` the paths that two packages bring, ``copied`` why files were copied where
-    they could have been linked, empty if none was.
+    they could have been linked, empty if none was.  ``foreign`` is the version of this machine's Python that
+    made the bytecode of a foreign environment, empty if there is none for it, and ``None`` for another one.
     """
 
     path: Path
@@ -98,6 +102,7 @@ class BuiltTree:
     not_compiled: tuple[str, ...]
     clobbered: tuple[str, ...]
     copied: str
+    foreign: str | None = None
 
 
 def build_tree(plan: Blueprint, shop: Workshop) -> BuiltTree:
@@ -144,6 +149,7 @@ class _Builder:
             not_compiled=tuple(name for _, bytecode in made for name in bytecode.failed),
             clobbered=tree.clobbered,
             copied=self.linker.reason if self.linker.links else "",
+            foreign=self._foreign_version(),
         )
 
     # -- linking ---------------------------------------------------------------------------------------
@@ -279,12 +285,15 @@ class _Builder:
         if digest is None:
             return None
         library = next((tree.path / RUNTIME / "lib").glob("python3.*"))
-        sources = (path.relative_to(tree.path).as_posix() for path in library.rglob("*.py"))
-        compiler = Compiler(
-            python=tree.path / RUNTIME / "bin" / "python3",
-            version=library.name.removeprefix("python"),
-            identity=digest,
+        version = library.name.removeprefix("python")
+        compiler: Compiler | None = Compiler(
+            python=tree.path / RUNTIME / "bin" / "python3", version=version, identity=digest
         )
+        if self.plan.foreign:
+            compiler = foreign_compiler(version)
+        if compiler is None:
+            return None
+        sources = (path.relative_to(tree.path).as_posix() for path in library.rglob("*.py"))
         return self._settle(tree, f"{RUNTIME}lib/{library.name}", dict.fromkeys(sources, digest), compiler)
 
     def _compiler(self, tree: Path) -> Compiler | None:
@@ -293,10 +302,18 @@ class _Builder:
             known = self.plan.interpreter
             return Compiler(python=python, version=known.version, identity=known.identity)
         version = python_version(self.packages)
-        if version is None:
-            return None
+        if version is None or self.plan.foreign:
+            return None if version is None else foreign_compiler(version)
         row = next(package.row for package in self.packages if package.row.name == "python")
         return Compiler(python=python, version=version, identity=row.sha256 or "")
+
+    def _foreign_version(self) -> str | None:
+        """Which Python of this machine made the bytecode of a foreign environment; empty if none did."""
+        version = python_version(self.packages)
+        if not self.plan.foreign or version is None:
+            return None
+        compiler = foreign_compiler(version)
+        return "" if compiler is None else compiler.version
 
     # -- what came of it -------------------------------------------------------------------------------
 

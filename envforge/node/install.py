@@ -23,7 +23,7 @@ from envforge.edges.store import Store
 from envforge.errors import CouldNotError, EnvforgeError
 from envforge.formats import receipt_json
 from envforge.model.platforms import Target, platform_of
-from envforge.model.receipt import Receipt
+from envforge.model.receipt import BYTECODE, Receipt
 from envforge.node.build import Blueprint, BuiltTree, Workshop, build_tree, bytecode_key
 from envforge.node.history import (
     described_changes,
@@ -43,7 +43,16 @@ from envforge.node.sources import ArtifactSource, StoreSource, lock_packages
 from envforge.node.tags import PythonTags, check_tags
 from envforge.reporting import Reporter
 
-__all__ = ["InstallOptions", "InstallResult", "host_platform", "install", "planned", "tool_versions"]
+__all__ = [
+    "InstallOptions",
+    "InstallResult",
+    "host_platform",
+    "install",
+    "new_receipt",
+    "planned",
+    "tell",
+    "tool_versions",
+]
 
 _PYTHON = re.compile(r"\d{1,4}\.\d{1,4}(?!\d)")
 _FREE_THREADED = re.compile(r"_cp\d+t$")  # how conda-forge names such builds of python
@@ -249,8 +258,8 @@ class _Installation:
             shop = Workshop(work=work, store=self.store, jobs=self.options.jobs, reporter=self.reporter)
             self._clear(generation, work)
             built = build_tree(plan, shop)
-            _tell(built, self.reporter)
-            receipt = self._receipt(built, generation)
+            tell(built, self.reporter)
+            receipt = new_receipt(plan, built, prefix=prefix.path, groups=self.options.groups)
             write_beside(built.path / RECEIPT, receipt_json.write(receipt))
             self._note(receipt, generation, changes)
             if built.path != generation:
@@ -262,23 +271,6 @@ class _Installation:
         if generation.is_dir() and not is_complete(generation):  # somebody broke it
             self.reporter.note(f"{generation.name} was damaged and is made again")
             generation.rename(work / f"damaged-{os.urandom(4).hex()}")
-
-    def _receipt(self, built: BuiltTree, generation: Path) -> Receipt:
-        lock = self.plan.source
-        return Receipt(
-            prefix=str(self.prefix.path),
-            generation=str(generation),
-            platform=self.plan.platform,
-            groups=self.options.groups,
-            lock=lock.lockfile.digest(),
-            lockfile=lock.lockfile_sha256,
-            tools=tool_versions(),
-            packages=self.plan.rows,
-            python=None if self.plan.interpreter is None else self.plan.interpreter.executable,
-            scripts=self.plan.scripts,
-            runtime=lock.runtime,
-            files=tuple(built.files[name] for name in sorted(built.files)),
-        )
 
     def _note(self, receipt: Receipt, generation: Path, changes: str) -> None:
         plain = [record for record in receipt.files if record.kind == "file"]
@@ -310,6 +302,30 @@ class _Installation:
         return removed
 
 
+def new_receipt(plan: Blueprint, built: BuiltTree, *, prefix: Path, groups: tuple[str, ...]) -> Receipt:
+    """The receipt of a tree that was made of ``plan``.
+
+    :param prefix: the path that people use.
+    """
+    source, tools = plan.source, tool_versions()
+    if built.foreign is not None:
+        tools[BYTECODE] = f"CPython {built.foreign}" if built.foreign else "none"
+    return Receipt(
+        prefix=str(prefix),
+        generation=str(plan.final),
+        platform=plan.platform,
+        groups=groups,
+        lock=source.lockfile.digest(),
+        lockfile=source.lockfile_sha256,
+        tools=tools,
+        packages=plan.rows,
+        python=None if plan.interpreter is None else plan.interpreter.executable,
+        scripts=plan.scripts,
+        runtime=source.runtime,
+        files=tuple(built.files[name] for name in sorted(built.files)),
+    )
+
+
 @contextmanager
 def _gone_if_unfinished(generation: Path, prefix: Prefix) -> Iterator[None]:
     """Leave no generation without a receipt behind, where it was made at its own path."""
@@ -339,7 +355,8 @@ def _identity(plan: Blueprint, prefix: Prefix, options: InstallOptions) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _tell(built: BuiltTree, reporter: Reporter) -> None:
+def tell(built: BuiltTree, reporter: Reporter) -> None:
+    """Say what somebody should hear about a tree that was made."""
     if built.copied:
         reporter.note(f"files are copied and not hard-linked: {built.copied}")
     if built.unrun_scripts:

@@ -18,7 +18,7 @@ from envforge.model.manifest import Manifest
 from envforge.node.documents import read_document
 from envforge.node.mirrors import read_manifest
 
-__all__ = ["ArtifactSource", "MirrorSource", "StoreSource", "lock_packages", "read_lock_json"]
+__all__ = ["ArtifactSource", "BareSource", "MirrorSource", "StoreSource", "lock_packages", "read_lock_json"]
 
 
 class ArtifactSource(Protocol):
@@ -85,6 +85,19 @@ class _WithoutRuntime:
     def estimate(self) -> tuple[int, int] | None:
         """None: its artifacts can be looked at."""
         return None
+
+
+class BareSource(_WithoutRuntime):
+    """A source without the runtime that it carries."""
+
+    def __init__(self, source: ArtifactSource) -> None:
+        self._source = source
+        self.lockfile = source.lockfile
+        self.lockfile_sha256 = source.lockfile_sha256
+        self.prepare = source.prepare
+        self.artifact = source.artifact
+        self.peek = source.peek
+        self.unpacked = source.unpacked
 
 
 class MirrorSource(_WithoutRuntime):

@@ -24,6 +24,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from envforge.edges.hashing import file_sha256
+from envforge.edges.images import image_kind
 from envforge.edges.scratch import (
     discard,
     disk_error,
@@ -46,8 +47,6 @@ from envforge.reporting import Reporter
 __all__ = ["StageOptions", "Staged", "stage_bundle", "stage_image"]
 
 _CHUNK = 1 << 20
-_MAGIC = ((0, b"hsqs"), (32, b"SIF_MAGIC"), (257, b"ustar"))
-"""How a SquashFS, a SIF and an OCI archive begin, and where."""
 _SHA256SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)\n?")
 
 
@@ -186,7 +185,6 @@ def _check_image(image: Path) -> int:
     """The size of an image in bytes."""
     try:
         with image.open("rb") as file:
-            first = file.read(512)
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise InputError(
@@ -194,9 +192,9 @@ def _check_image(image: Path) -> int:
             at=str(image),
             do=f"ls -ld {shlex.quote(str(image))}",
         ) from error
-    if not any(first[at : at + len(magic)] == magic for at, magic in _MAGIC):
+    if image_kind(image) is None:
         raise InputError(
-            "neither a bundle nor an image: no SquashFS, SIF or OCI archive begins like this",
+            "neither a bundle nor an image: this is no SquashFS, SIF or OCI archive",
             at=str(image),
             do="name a file that envforge bundle or envforge image wrote",
         )

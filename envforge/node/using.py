@@ -20,7 +20,7 @@ from envforge.errors import CouldNotError, InputError
 from envforge.node.activate import ACTIVATE, fish_quoted
 from envforge.reporting import Reporter
 
-__all__ = ["activated", "become", "become_shell", "find_generation"]
+__all__ = ["activated", "become", "become_program", "become_shell", "find_generation"]
 
 _SHELLS_OWN = frozenset({"_", "BASH_ENV", "ENV", "OLDPWD", "PS1", "PWD", "SHLVL"})
 """Variables that the shell which activates would change for itself, or run things for."""
@@ -113,6 +113,14 @@ def become(generation: Path, argv: Sequence[str], reporter: Reporter) -> NoRetur
     :raises CouldNotError: if it cannot be started, with the exit status 127 or 126.
     """
     replace(Command(argv=tuple(argv), base=activated(generation, reporter)))
+
+
+def become_program(text: str) -> NoReturn:
+    """Become a POSIX sh program.
+
+    :raises CouldNotError: if there is no shell.
+    """
+    replace(Command(argv=("/bin/sh", "-c", text, "sh"), base=os.environ))
 
 
 def become_shell(generation: Path, reporter: Reporter, *, interactive: bool) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from envforge.errors import AnswerNo, InputError
 from envforge.model.lockfile import LockedPackage
-from envforge.model.receipt import Difference, FileRecord, Receipt, compare
+from envforge.model.receipt import BYTECODE, Difference, FileRecord, Receipt, compare
 from envforge.node.causes import attribute
 from envforge.node.leftovers import leftovers
 from envforge.node.receipts import parse_receipt, read_receipt, receipt_text
@@ -19,9 +19,13 @@ from envforge.reporting import Reporter
 
 if TYPE_CHECKING:  # what makes the files again is not loaded where they are only read
     from envforge.edges.store import Store
+    from envforge.node.build import BuiltTree
     from envforge.node.sources import ArtifactSource
 
-__all__ = ["Verification", "read_receipt", "verify_prefix"]
+__all__ = ["Against", "Verification", "read_receipt", "verify_prefix", "verify_states"]
+
+Against = Callable[[Path, Receipt], "tuple[ArtifactSource, Store]"]
+"""For an environment and its receipt: where the artifacts are, and where to unpack them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ def verify_prefix(
     reporter: Reporter,
     expect: str | None = None,
     strict: bool = False,
-    against: Callable[[Path, Receipt], tuple[ArtifactSource, Store]] | None = None,
+    against: Against | None = None,
 ) -> Verification:
     """Hold every file below ``path`` against the receipt, and with ``against`` against the lock's artifacts.
 
@@ -68,9 +72,49 @@ def verify_prefix(
         receipt = parse_receipt(tree, text)
         digest = hashlib.sha256(text.encode()).hexdigest()
         _check_expected(tree, digest, expect)
-        expected = {record.path: record for record in receipt.files}
-        wanted = {record.path: state_of(record) for record in receipt.files}
-        states = found()
+        seen = _Seen(tree=tree, receipt=receipt, digest=digest, states=found())
+    return _hold(seen, jobs=jobs, reporter=reporter, strict=strict, against=against)
+
+
+def verify_states(
+    path: Path,
+    text: str,
+    states: Mapping[str, str],
+    *,
+    jobs: int,
+    reporter: Reporter,
+    expect: str | None = None,
+    against: Against | None = None,
+) -> Verification:
+    """As :func:`verify_prefix`, of an environment that lies in an image and not in a directory.
+
+    :param path: the image.
+    :param text: the receipt in it.
+    :param states: every other entry of the environment by its path, as ``scan_worker`` writes it.
+    """
+    receipt = parse_receipt(path, text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    _check_expected(path, digest, expect)
+    seen = _Seen(tree=path, receipt=receipt, digest=digest, states=states)
+    return _hold(seen, jobs=jobs, reporter=reporter, strict=True, against=against)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """An environment as it was found."""
+
+    tree: Path
+    receipt: Receipt
+    digest: str
+    states: Mapping[str, str]
+
+
+def _hold(
+    seen: _Seen, *, jobs: int, reporter: Reporter, strict: bool, against: Against | None
+) -> Verification:
+    tree, receipt, states = seen.tree, seen.receipt, seen.states
+    expected = {record.path: record for record in receipt.files}
+    wanted = {record.path: state_of(record) for record in receipt.files}
     differences, unknown = _differences(expected, wanted, states)
     left, count = set[str](), 0
     if differences and not strict:
@@ -80,18 +124,17 @@ def verify_prefix(
     if against is not None:
         source, store = against(tree, receipt)
         lock = source.lockfile.digest()
-        made = _derive(receipt, source, store, jobs, reporter)
-        derived = _as_scripts_left(_with_runtime(made, receipt, source, reporter), receipt, reporter)
-        seen = {name: state for name, state in states.items() if name not in left}
-        again, _ = _differences(derived, {name: state_of(item) for name, item in derived.items()}, seen)
+        derived = _derive(receipt, source, store, jobs, reporter)
+        known = {name: state for name, state in states.items() if name not in left}
+        again, _ = _differences(derived, {name: state_of(item) for name, item in derived.items()}, known)
         differences = _receipt_differences(receipt, source, derived, expected) | again | differences
     found_out = tuple(differences[name] for name in sorted(differences))
     return Verification(
         tree=tree,
         receipt=receipt,
-        digest=digest,
+        digest=seen.digest,
         files=len(expected),
-        differences=attribute(tree, receipt, found_out, expected, states),
+        differences=attribute(tree, receipt, found_out, expected, states) if tree.is_dir() else found_out,
         unread=unknown,
         leftovers=count,
         against=lock,
@@ -197,13 +240,35 @@ def _rows(receipt: Receipt, source: ArtifactSource) -> tuple[LockedPackage, ...]
     return lock_packages(source.lockfile, receipt.platform, receipt.groups, python=receipt.python)
 
 
+def _with_bytecode(made: BuiltTree, receipt: Receipt, reporter: Reporter) -> Mapping[str, FileRecord]:
+    """What was derived, with the bytecode that another Python made, where that is not here, too."""
+    theirs = receipt.tools.get(BYTECODE)
+    ours = None if made.foreign is None else f"CPython {made.foreign}" if made.foreign else "none"
+    if theirs == ours:
+        return made.files
+    brought = {record.path: record for record in receipt.files if _is_bytecode(record)}
+    maker = theirs or "the environment's own Python"
+    reporter.note(f"{len(brought)} files of bytecode cannot be derived here: made by {maker}")
+    other = {path: record for path, record in made.files.items() if not _is_bytecode(record)}
+    folders = {record.path: record for record in receipt.files if record.kind == "directory"}
+    kept = {path for path in other if not path.endswith("/__pycache__")}
+    caches = {path for path in folders if path.endswith("/__pycache__")}
+    return {path: other[path] for path in kept} | {path: folders[path] for path in caches} | brought
+
+
+def _is_bytecode(record: FileRecord) -> bool:
+    return record.how == "bytecode" or (record.how == "runtime" and record.path.endswith(".pyc"))
+
+
 def _derive(
     receipt: Receipt, source: ArtifactSource, store: Store, jobs: int, reporter: Reporter
-) -> dict[str, FileRecord]:
+) -> Mapping[str, FileRecord]:
     """Make the same environment again from the artifacts, for the same path, and say what it holds."""
     from envforge.edges.scratch import disk_error
     from envforge.node.build import Blueprint, Workshop, build_tree
+    from envforge.node.install import host_platform
     from envforge.node.interpreter import ask_interpreter
+    from envforge.node.sources import BareSource
 
     if source.lockfile.digest() != receipt.lock:
         raise InputError(
@@ -214,17 +279,19 @@ def _derive(
     rows = _rows(receipt, source)
     interpreter = None if receipt.python is None else ask_interpreter(receipt.python)
     plan = Blueprint(
-        source=source,
+        source=source if receipt.runtime is not None else BareSource(source),
         rows=rows,
         platform=receipt.platform,
         final=Path(receipt.generation),
         interpreter=interpreter,
+        foreign=receipt.platform != host_platform(),
     )
     store.clean()
     source.prepare(rows)
     try:
         with store.scratch() as work:
             shop = Workshop(work=work, store=store, jobs=jobs, reporter=reporter, mend=True)
-            return build_tree(plan, shop).files
+            made = _with_bytecode(build_tree(plan, shop), receipt, reporter)
     except OSError as error:
         raise disk_error(error, store.root) from error
+    return _as_scripts_left(_with_runtime(made, receipt, source, reporter), receipt, reporter)

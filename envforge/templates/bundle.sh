@@ -37,16 +37,16 @@ for word do  # each goes round once: off the front, and on to the end unless it 
     shift; full=$next$word next=''; case $mode in '' | install) case $full in
         -b) continue ;; --scratch) next=--scratch=; continue ;; --scratch=*) scratch=${full#*=}; continue ;;
         -p | -bp | --prefix) next=--prefix= word=--prefix ;; --prefix=*) prefix=${full#*=} ;;
-        -p*) prefix=${full#-p} prefix=${prefix#=} word=--prefix=$prefix ;;
+        -p*) prefix=${full#-p} prefix=${prefix#=} word=--prefix=$prefix ;; --squashfs) mode=squashfs word=--output ;; --squashfs=*) mode=squashfs word=--output=${full#*=} ;;
         -h | --help | --version) [ -z "$ask" ] || { mode=help; continue; }; printf '%s\n' \
-            "$name for $platform, a bundle of envforge $version, lock sha256:$lock" "install it:  sh $shown --prefix PATH   # $kib KiB, $files files" \
+            "$name for $platform, a bundle of envforge $version, lock sha256:$lock" "install it:  sh $shown --prefix PATH   # $kib KiB, $files files" "or one file: sh $shown --squashfs FILE" \
             "its options: sh $shown install --help" "look inside: sh $shown list   # or verify, sbom, extract DIR" "for one job: sh $shown stage --to DIR" \
             "the rest:    sh $shown COMMAND --help   # run, history, rollback ...; --scratch DIR, first of all: what to work in"; exit 0 ;;
         --json | --quiet | --dry-run) quiet=yes ;; --store*) store=$full ;; --ignore-check*) force=yes ;; -*) ;;
         *) [ -n "$mode" ] || { mode=$word ask=$word; continue; } ;; esac; mode=${mode:-install} ;;
     stage) case $full in --to) next=--to= ;; --to=*) scratch=${scratch:-${full#*=}} ;; esac ;;  # a disk of the node's own
     *) case $word in -*) ;; *) plain=yes ;; esac ;; esac; set -- "$@" "$word"; done; [ "$mode$ask" != helpinstall ] || set -- --help
-here=$(uname -s)-$(uname -m); case $here in Linux-x86_64) here=linux-64 ;; Linux-aarch64) here=linux-aarch64 ;; esac
+here=$(uname -s)-$(uname -m); case $here in Linux-x86_64) here=linux-64 ;; Linux-aarch64) here=linux-aarch64 ;; esac; [ "$mode" != squashfs ] || { set -- squashfs "$file" "$@"; mode=image ask=''; }
 [ "$here" = "$platform" ] || fail 2 "the bundle is for $platform, and this node is $here" "$file" "envforge bundle -p PLATFORM"
 have=$(libc 2>/dev/null </dev/null | head -n 1); case $have in *' version '*) have=${have##* version } ;; *) have=${have##* } ;; esac
 case $glibc:$have$force in 2.*:2.*yes) ;; 2.*:2.[0-9]*) have=${have#2.} have=${have%%[!0-9]*}; [ "$have" -ge "${glibc#2.}" ] ||

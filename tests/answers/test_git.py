@@ -143,6 +143,30 @@ def test_in_a_folder_of_the_repository(ask: Ask, tmp_path: Path, monkeypatch: py
     repository.check()
 
 
+def test_several_specifications_of_other_formats(repository: Repository) -> None:
+    """A pixi manifest with environments, of which one was locked; each side changed another part of it."""
+    root = repository.root
+    head = f'[workspace]\nchannels = ["{repository.channel.url}"]\nplatforms = ["linux-64"]\n'
+    text = (
+        f'{head}[dependencies]\na = "1"\n\n[feature.x.dependencies]\nd = "*"\n\n[environments]\nx = ["x"]\n'
+    )
+
+    def locked(branch: str, changed: str, *words: str) -> None:
+        if branch:
+            git(root, "checkout", "-q", "-b", branch, "main")
+        (root / "pixi.toml").write_text(changed)
+        repository.ask("lock", "pixi.toml", *words)
+        commit(root, branch or "first")
+
+    locked("", text, "--environment", "x")
+    locked("other", text.replace('a = "1"', 'a = "1"\nb = "1"'))
+    locked("ours", text.replace('d = "*"', 'd = "1"'))
+    repository.merge()
+    assert repository.versions() == {"a": "1", "b": "1", "d": "1"}
+    repository.ask("lock", "--check", "pixi.toml")
+    assert git(root, "status", "--porcelain") == ""
+
+
 def test_both_ask_for_it_in_the_same_line(repository: Repository) -> None:
     """Git cannot merge the specification; the lock is that of both, whichever line is taken then."""
     repository.lock(asks=["a =1"])

@@ -230,9 +230,8 @@ def test_every_environment_variable_is_documented() -> None:
         for name in match
         if name
     } | {*process._KEPT, *process._NETWORK, *signing._AGENT, *platforms.OVERRIDES}
-    found |= set(
-        re.findall(r"\$\{(ENVFORGE_\w+)-\}", (PACKAGE / "templates" / "bundle.sh").read_text("utf-8"))
-    )
+    for program in ("templates/bundle.sh", "node/activation/container"):
+        found |= set(re.findall(r"\$\{(ENVFORGE_\w+):?-", (PACKAGE / program).read_text("utf-8")))
     rows = table(REFERENCE / "environment-variables.md")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert documented == found
@@ -256,8 +255,9 @@ def test_what_the_lockfile_holds_of_envforge_is_documented() -> None:
         PACKAGE / "model" / "lockfile.py",
         PACKAGE / "model" / "runtime.py",
         PACKAGE / "model" / "built.py",
+        PACKAGE / "model" / "python.py",
     ):
-        found |= set(re.findall(r'["`](envforge\.[a-z]+)', path.read_text(encoding="utf-8")))
+        found |= set(re.findall(r'["`](envforge\.[a-z-]+)', path.read_text(encoding="utf-8")))
     documented = {
         row[0].strip("`").replace(".PLATFORM", "").replace(".NAME", "")
         for row in table(REFERENCE / "lockfile.md")

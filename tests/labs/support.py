@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Laboratory", "command", "laboratory"]
+__all__ = ["HERE", "Laboratory", "command", "laboratory", "made_root"]
 
 HERE = Path(__file__).parent
 
@@ -53,10 +53,20 @@ class Laboratory:
 
 def laboratory() -> Laboratory:
     """The laboratory; where it cannot be made, the test is skipped with the reason."""
+    lab = made_root("apptainer-root.sh", "")
+    own = "python{}.{}".format(*sys.version_info)
+    if not (lab.root / "base/usr/bin" / own).exists():
+        pytest.skip(f"the wheels made by this {own} do not fit the Python of Debian {lab.root.name}")
+    return lab
+
+
+def made_root(script: str, kind: str) -> Laboratory:
+    """The root file system that ``script`` makes, once; where it cannot, the test is skipped with why."""
     suite = _debian()
-    root = Path(os.environ.get("ENVFORGE_LAB") or Path(tempfile.gettempdir()) / "envforge-lab") / suite
+    parent = Path(os.environ.get("ENVFORGE_LAB") or Path(tempfile.gettempdir()) / "envforge-lab")
+    root = parent / (f"{kind}-{suite}" if kind else suite)
     made = subprocess.run(
-        ["/bin/sh", str(HERE / "apptainer-root.sh"), str(root), suite],
+        ["/bin/sh", str(HERE / script), str(root), suite],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -66,9 +76,6 @@ def laboratory() -> Laboratory:
     if made.returncode == 77:
         pytest.skip(made.stderr.strip().splitlines()[-1])
     assert made.returncode == 0, made.stderr
-    own = "python{}.{}".format(*sys.version_info)
-    if not (root / "base/usr/bin" / own).exists():
-        pytest.skip(f"the wheels made by this {own} do not fit the Python of Debian {suite}")
     return Laboratory(root)
 
 

@@ -80,7 +80,7 @@ def conda(
         name=package.name,
         version=package.version,
         manager="conda",
-        platform=HERE,
+        platform=HERE if package.subdir == "noarch" else package.subdir,
         url=f"https://conda.example.org/made/{package.subdir}/{package.stem}{archive}",
         sha256=hashlib.sha256(content).hexdigest(),
         md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
@@ -111,8 +111,10 @@ def python(channel: DemoChannel) -> Artifact:
     return conda(package, data=path.read_bytes())
 
 
-def mirror(directory: Path, *artifacts: Artifact, custom: Mapping[str, str] | None = None) -> Path:
-    """A mirror of ``artifacts`` with the one lock ``made``."""
+def mirror(
+    directory: Path, *artifacts: Artifact, custom: Mapping[str, str] | None = None, platform: str = HERE
+) -> Path:
+    """A mirror of ``artifacts`` with the one lock ``made``, for ``platform``."""
     for artifact in artifacts:
         path = directory / artifact.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,7 @@ def mirror(directory: Path, *artifacts: Artifact, custom: Mapping[str, str] | No
     lockfile = Lockfile(
         packages=tuple(artifact.row for artifact in artifacts),
         channels=(),
-        platforms=(HERE,),
+        platforms=(platform,),
         custom=custom or {},
     )
     files = {

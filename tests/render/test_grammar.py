@@ -11,14 +11,22 @@ from hypothesis import strategies as st
 
 from envforge.errors import InputError
 from envforge.formats.singularity import check
-from envforge.render import BaseImage, RecipeSource, check_prefix, singularity
+from envforge.model.image import BaseImage, check_image_prefix
+from envforge.render.singularity import recipe_base, singularity
+from envforge.render.sources import RecipeSource
 
 from .apptainer_parser import parse
 
 SHA = "a" * 64
 GOOD = singularity(
     RecipeSource(
-        kind="mirror", path="mirror", name="n", sha256=SHA, platforms=("linux-64: any",), has_python=True
+        kind="mirror",
+        path="mirror",
+        name="n",
+        sha256=SHA,
+        digest=SHA,
+        platforms=("linux-64: any",),
+        has_python=True,
     ),
     BaseImage(agent="localimage", reference="/base.sif"),
     prefix="/opt/env",
@@ -47,6 +55,7 @@ def source(path: str, name: str, *, kind: str = "mirror", assumed: str = "any") 
         path=Path(path).as_posix(),
         name=name,
         sha256=SHA,
+        digest=SHA,
         platforms=(f"linux-64: {assumed}",),
         has_python=True,
     )
@@ -64,7 +73,7 @@ def test_names_and_paths_mean_themselves_or_are_refused(
     path: str, name: str, image: str, tool: str, assumed: str
 ) -> None:
     try:
-        base = BaseImage.parse(f"localimage:{image}")
+        base = recipe_base(f"localimage:{image}")
         text = singularity(source(path, name, assumed=assumed), base, prefix="/opt/env", tool=Path(tool))
     except InputError:
         return
@@ -76,7 +85,7 @@ def test_names_and_paths_mean_themselves_or_are_refused(
 def test_harmless_names_and_paths_are_not_refused(path: str, name: str, tool: str) -> None:
     text = singularity(
         source(path, name),
-        BaseImage.parse("localimage:base.sif"),
+        recipe_base("localimage:base.sif"),
         prefix="/opt/env",
         tool=Path(tool),
     )
@@ -95,7 +104,7 @@ def assert_means(text: str, *, path: str, name: str, image: str, tool: str) -> N
         assert found == (f"./{posix}" if posix[0] in "-~" else posix)
     assert last.labels["org.envforge.lock.name"] == name
     for line in build.sections["post"].splitlines():
-        if "/bin/envforge install" in line:
+        if "/bin/envforge image tree" in line:
             words = shlex.split(line)
             assert words[words.index("--lock") + 1] == name
             assert words[-2:] == ["--expect-lock", f"sha256:{SHA}"]
@@ -105,7 +114,7 @@ def assert_means(text: str, *, path: str, name: str, image: str, tool: str) -> N
 @given(hostile)
 def test_a_prefix_is_plain_or_refused(text: str) -> None:
     try:
-        prefix = check_prefix("/" + text)
+        prefix = check_image_prefix("/" + text)
     except InputError:
         return
     assert shlex.split(prefix) == [prefix]
@@ -117,7 +126,7 @@ def test_a_prefix_is_plain_or_refused(text: str) -> None:
 def test_a_base_is_plain_or_refused(text: str) -> None:
     for agent in ("docker:", "localimage:", "oci-archive:", ""):
         try:
-            base = BaseImage.parse(agent + text)
+            base = recipe_base(agent + text)
         except InputError:
             continue
         assert base.agent + ":" == agent

@@ -38,12 +38,17 @@ def test_a_mirror_is_brought_in_and_only_the_environment_is_kept(capsys: Capture
     for stage, name in ((build, "build"), (image, "image")):
         assert stage.header == {"bootstrap": "docker", "from": f"rockylinux@{DIGEST}", "stage": name}
     assert build.files == {"": [("mirror", "/envforge/mirror"), ("envforge-wheels", "/envforge/wheels")]}
-    assert image.files == {"from build": [("/opt/env.generations", "/opt/env.generations")]}
+    assert image.files == {
+        "from build": [
+            ("/opt/env", "/opt/env"),
+            ("/envforge/environment.sh", "/envforge-environment.sh"),
+        ]
+    }
     lines = [line.strip() for line in build.sections["post"].splitlines()]
     tool = "/envforge/venv/bin/envforge"
     assert (
-        f"{tool} install /envforge/mirror --prefix /opt/env --store /envforge/store --lock analysis "
-        f"--expect-lock sha256:{digest}"
+        f"{tool} image tree /envforge/mirror -o /opt/env --prefix /opt/env --store /envforge/store "
+        f"--lock analysis --expect-lock sha256:{digest}"
     ) in lines
     assert (
         f"{tool} verify /opt/env --against /envforge/mirror --store /envforge/store --lock analysis" in lines
@@ -63,10 +68,14 @@ def test_the_tool_comes_from_wheels_and_never_from_an_index(capsys: Capture, dig
 
 
 def test_the_image_says_what_it_holds(capsys: Capture, digest: str) -> None:
+    locked = lock_of(conda_row("python"), conda_row("zlib"), name="analysis")
     _, (_, image) = rendered(capsys, "mirror", "--base", BASE, "--prefix", "/sw/analysis")
     assert image.labels == {
         "org.envforge.version": package.__version__,
         "org.envforge.base": BASE,
+        "org.envforge.lock": f"sha256:{locked.digest()}",
+        "org.envforge.platform": "linux-64",
+        "org.opencontainers.image.title": "analysis",
         "org.envforge.lock.name": "analysis",
         "org.envforge.lock.sha256": digest,
         "org.envforge.prefix": "/sw/analysis",
@@ -89,7 +98,7 @@ def test_a_lockfile_is_installed_over_the_network(capsys: Capture, tmp_path: Pat
     assert (build.header["bootstrap"], build.header["from"]) == ("localimage", "/images/base.sif")
     assert build.files[""][0] == ("a b-lock.yml", "/envforge/conda-lock.yml")
     assert (
-        "envforge install /envforge/conda-lock.yml --prefix /opt/env --store /envforge/store "
+        "envforge image tree /envforge/conda-lock.yml -o /opt/env --prefix /opt/env --store /envforge/store "
         f"--expect-lock sha256:{digest}\n"
     ) in text
     assert "--lock " not in text
@@ -240,9 +249,9 @@ def test_a_prefix_is_not_where_something_is_mounted(capsys: Capture, digest: str
 def test_a_source_must_be_there_and_be_one(capsys: Capture, tmp_path: Path) -> None:
     assert refused(capsys, "mirror", "--base", BASE) == (
         2,
-        "no such mirror or lockfile",
+        "no such bundle, mirror, lockfile or prefix",
         "at: mirror",
-        "do: name a mirror directory or a conda-lock.yml",
+        "do: name a bundle, a mirror, a conda-lock.yml or a prefix",
     )
     (tmp_path / "empty").mkdir()
     assert refused(capsys, "empty", "--base", BASE)[1] == "there is no mirror here"
@@ -296,7 +305,7 @@ def test_a_build_has_neither_local_files_nor_secrets(capsys: Capture, tmp_path: 
         status, what, _, do = refused(capsys, f"{number}-lock.yml", "--base", BASE)
         assert status == 2
         assert what.startswith(f"{row.filename} cannot be downloaded inside a build")
-        assert do == "do: envforge mirror LOCKFILE DIR, then: envforge render singularity DIR"
+        assert do == "do: envforge bundle LOCKFILE, then: envforge render singularity BUNDLE"
 
 
 def test_an_output_that_cannot_be_written(capsys: Capture, digest: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -78,11 +77,28 @@ def test_wheels_that_do_not_fit_are_told_from_other_trouble(capsys: Capture, dig
     assert "  do: make them on Linux with that Python version: python3 -m pip wheel" in done.stderr
 
 
-def test_the_prefix_of_the_image_points_to_its_generation(capsys: Capture, digest: str, root: Path) -> None:
-    _, (_, image) = rendered(capsys, "mirror", "--base", BASE)
-    (root / "opt/env.generations/0123abc/bin").mkdir(parents=True)
-    assert _shell(image.sections["post"], root).returncode == 0
-    assert os.readlink(root / "opt/env") == "env.generations/0123abc"
+def test_what_activation_sets_is_computed_in_the_build(capsys: Capture, digest: str, root: Path) -> None:
+    """The part of the script that does it, for an environment whose package sets something, too."""
+    _, (build, image) = rendered(capsys, "mirror", "--base", BASE)
+    script = build.sections["post"]
+    script = script[script.index("    shell=/bin/sh") :]
+    ours = root / "opt/env/.envforge"
+    ours.mkdir(parents=True)
+    (ours / "activate.sh").write_text(
+        f"export CONDA_PREFIX={root}/opt/env PATH={root}/opt/env/more:{root}/opt/env/bin:$PATH\n"
+        'export OF_A_PACKAGE="it\'s \\$5"\nnot_exported=1\n',
+        encoding="utf-8",
+    )
+    assert _shell("fail() { exit 1; }\n" + script, root).returncode == 0
+    computed = (root / "envforge/environment.sh").read_text(encoding="utf-8")
+    assert computed.splitlines()[0] == f'export PATH="{root}/opt/env/more:{root}/opt/env/bin:$PATH"'
+    assert "not_exported" not in computed
+    show = f'. {root}/envforge/environment.sh; echo "$OF_A_PACKAGE|$CONDA_PREFIX"'
+    done = subprocess.run(["/bin/sh", "-c", show], capture_output=True, text=True, check=True)
+    assert done.stdout == f"it's $5|{root}/opt/env\n"
+    (ours / "activate.sh").write_text("exit 3\n", encoding="utf-8")
+    assert _shell("fail() { exit 1; }\n" + script, root).returncode == 1
+    assert "$SINGULARITY_ENVIRONMENT" in image.sections["post"]
 
 
 def test_the_environment_is_set_by_plain_exports(capsys: Capture, digest: str, tmp_path: Path) -> None:
