@@ -114,14 +114,12 @@ class _Reading:
 
     def _chosen(self, environments: Mapping[str, Fields]) -> str:
         names = sorted(environments)
-        filled = [name for name in names if any(self._packages_of(environments[name], name).values())]
         if self.wanted is not None and self.wanted not in environments:
             raise InputError(
                 f"there is no environment {redacted(self.wanted)!r}",
                 at="environments",
                 do=f"name one of: {redacted(', '.join(names))}",
             )
-        names = filled or names  # an empty default environment is nobody's
         if self.wanted is None and _DEFAULT not in names and len(names) > 1:
             raise InputError(
                 "there are several environments, and none is the default",
@@ -146,7 +144,8 @@ class _Reading:
             return False
         ours = self._packages_of(environments[base], base)
         theirs = self._packages_of(environments[other], other)
-        pairs = [({*map(_key, ours.get(p, []))}, {*map(_key, theirs.get(p, []))}) for p in ours]
+        everywhere = dict.fromkeys([*ours, *theirs])
+        pairs = [({*map(_key, ours.get(p, []))}, {*map(_key, theirs.get(p, []))}) for p in everywhere]
         return all(one <= two for one, two in pairs) and any(one < two for one, two in pairs)
 
     def _tell_others(self, environments: Mapping[str, Fields], groups: Mapping[str, str]) -> None:
