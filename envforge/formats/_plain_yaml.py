@@ -41,7 +41,7 @@ def plainly(document: object) -> str | None:
 
 
 def _mapping(value: dict[object, object], indent: str, lines: list[str], known: dict[str, str]) -> None:
-    """Add the lines of a mapping, the first without its indentation; ``known`` are texts as they are written."""
+    """Add the lines of a mapping, the first without its indentation; ``known`` are texts as written."""
     before = ""
     for key, item in value.items():
         if type(key) is not str or len(key) > _LONGEST_KEY:
