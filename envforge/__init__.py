@@ -24,9 +24,14 @@ if TYPE_CHECKING:
         InputError,
         UnsatisfiableError,
     )
+    from envforge.export import ExportOptions, export
     from envforge.formats.conda_lock import read as read_lockfile
     from envforge.formats.conda_lock import write as write_lockfile
-    from envforge.formats.specification import read as read_specification
+    from envforge.formats.specification import read_specification
+    from envforge.importing.completing import ImportPorts
+    from envforge.importing.installed import read_prefix
+    from envforge.importing.run import Imported, ImportOptions, import_lock
+    from envforge.importing.run import read_lock as read_foreign
     from envforge.layout.plan import LockfileInput
     from envforge.list import holding, survey
     from envforge.lock.check import first_unmet as check
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from envforge.lock.run import lock
     from envforge.mirror import MirrorOptions, mirror
     from envforge.model.difference import Change, LockDifference
+    from envforge.model.foreign import ForeignLock, Loss, Written
     from envforge.model.graph import Graph, graph_of
     from envforge.model.holding import Holding
     from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
     from envforge.node.verify import verify_prefix as verify
     from envforge.reporting import Recorder, Reporter
     from envforge.sbom import make_sbom as sbom
+    from envforge.share import Shared, share
     from envforge.tree import Branch, tree
     from envforge.why import Presence, why
 
@@ -63,10 +70,15 @@ __all__ = [
     "Difference",
     "EnvforgeError",
     "EnvironmentSpec",
+    "ExportOptions",
     "Fetcher",
     "FileRecord",
+    "ForeignLock",
     "Graph",
     "Holding",
+    "ImportOptions",
+    "ImportPorts",
+    "Imported",
     "InputError",
     "InstallOptions",
     "Line",
@@ -76,6 +88,7 @@ __all__ = [
     "LockedPackage",
     "Lockfile",
     "LockfileInput",
+    "Loss",
     "Manifest",
     "MirrorOptions",
     "MirrorSource",
@@ -84,24 +97,31 @@ __all__ = [
     "Receipt",
     "Recorder",
     "Reporter",
+    "Shared",
     "Store",
     "Target",
     "UnsatisfiableError",
     "VirtualPackage",
+    "Written",
     "__version__",
     "bundle",
     "check",
     "diff",
+    "export",
     "graph_of",
     "history",
     "holding",
+    "import_lock",
     "install",
     "lock",
     "mirror",
+    "read_foreign",
     "read_lockfile",
+    "read_prefix",
     "read_specification",
     "rollback",
     "sbom",
+    "share",
     "survey",
     "targets_for",
     "tree",
@@ -136,21 +156,31 @@ _NOUNS = {
     "reporting": "Recorder Reporter",
     "tree": "Branch",
     "why": "Presence",
+    "export": "ExportOptions",
+    "importing.completing": "ImportPorts",
+    "importing.run": "Imported ImportOptions",
+    "model.foreign": "ForeignLock Loss Written",
+    "share": "Shared",
 }
 _VERBS = {
     "bundle": "bundle.bundle",
     "check": "lock.check.first_unmet",
     "diff": "diff.diff",
+    "export": "export.export",
     "graph_of": "model.graph.graph_of",
     "history": "node.history.history",
     "holding": "list.holding",
+    "import_lock": "importing.run.import_lock",
     "install": "node.install.install",
     "lock": "lock.run.lock",
     "mirror": "mirror.mirror",
+    "read_foreign": "importing.run.read_lock",
     "read_lockfile": "formats.conda_lock.read",
-    "read_specification": "formats.specification.read",
+    "read_prefix": "importing.installed.read_prefix",
+    "read_specification": "formats.specification.read_specification",
     "rollback": "node.history.rollback",
     "sbom": "sbom.make_sbom",
+    "share": "share.share",
     "survey": "list.survey",
     "targets_for": "lock.options.targets_for",
     "tree": "tree.tree",

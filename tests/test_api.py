@@ -24,12 +24,13 @@ NOUNS = {
     "FileRecord", "Graph", "Holding", "InstallOptions", "Line", "LockDifference", "LockOptions",
     "LockedChannel", "LockedPackage", "Lockfile", "LockfileInput", "Manifest", "MirrorOptions",
     "MirrorSource", "Prefix", "Presence", "Receipt", "Recorder", "Reporter", "Store", "Target",
-    "VirtualPackage",
+    "VirtualPackage", "ExportOptions", "ForeignLock", "ImportOptions", "ImportPorts", "Imported", "Loss",
+    "Shared", "Written",
 }  # fmt: skip
 VERBS = {
     "bundle", "check", "diff", "graph_of", "history", "holding", "install", "lock", "mirror", "read_lockfile",
     "read_specification", "rollback", "sbom", "survey", "targets_for", "tree", "uninstall", "verify", "why",
-    "write_lockfile",
+    "write_lockfile", "export", "import_lock", "read_foreign", "read_prefix", "share",
 }  # fmt: skip
 """Whoever takes one away, or gives it another meaning, says so in the changelog."""
 
@@ -117,7 +118,7 @@ def test_a_program(tmp_path: Path) -> None:
     text = f"channels: [{channel.url}]\nplatforms: [linux-64]\ndependencies: [top, low=1]\n"
 
     def locked(words: str, previous: envforge.Lockfile | None = None) -> envforge.Lockfile:
-        spec = envforge.read_specification(words, source="environment.yml")
+        spec = envforge.read_specification(["environment.yml"], read={"environment.yml": words}.__getitem__)
         options = envforge.LockOptions()
         return envforge.lock(
             spec,

@@ -19,7 +19,7 @@ LAYERS = {
     "resolvers": 3, "node": 3, "layout": 3,
     "lock": 4, "mirror": 4, "download": 4, "render": 4, "demo": 4, "sign": 4, "sbom": 4,
     "bundle": 4, "runtime": 4, "probe": 4, "diff": 4, "tree": 4, "why": 4, "list": 4, "merge": 4,
-    "git_setup": 4, "image": 4,
+    "git_setup": 4, "image": 4, "export": 4, "importing": 4, "share": 4,
     "cli": 5, "__main__": 6,
 }  # fmt: skip
 

@@ -440,7 +440,7 @@ def test_a_lesser_variant_is_said_and_the_option_changes_it(
     envforge: Shell, builder: ChannelBuilder, tmp_path: Path
 ) -> None:
     builder.add(small("torch", "2.0", build="cpu_0"))
-    builder.add(small("torch", "2.0", build="cuda_1", depends=("__cuda >=12.2",)))
+    builder.add(small("torch", "2.0", build="cuda_1", build_number=1, depends=("__cuda >=12.2",)))
     builder.write_index()
     write_spec(envforge, f"channels: [{builder.url}]", "dependencies: [torch]", "platforms: [linux-64]")
     first = envforge("lock", "--json")

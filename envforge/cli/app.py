@@ -41,6 +41,9 @@ COMMANDS = {
     "keygen": "Make a key to sign bundles with.",
     "sbom": "List what is inside, with licences: CycloneDX.",
     "list": "List the packages of a lockfile, mirror, bundle or prefix, or the prefixes below a directory.",
+    "export": "Write the lockfile as another tool's file: pylock.toml, pixi.lock, …",
+    "import": "Make a lockfile of another tool's, or of an environment that is there.",
+    "share": "Write a folder for collaborators, whatever tool they have.",
     "diff": "Say in what two lockfiles, prefixes or git revisions differ.",
     "tree": "Draw what needs what, across conda and PyPI.",
     "why": "Say why a package is there.",
@@ -55,7 +58,7 @@ COMMANDS = {
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "uv", "yaml"))
+_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli_w", "uv", "yaml"))
 """What a bundle's runtime does not bring."""
 
 

@@ -13,10 +13,11 @@ from click.shell_completion import CompletionItem
 
 from envforge.model.platforms import PLATFORMS
 
-__all__ = ["packages", "platforms", "sources"]
+__all__ = ["formats", "packages", "platforms", "sources"]
 
 _LOCKFILE = Path("conda-lock.yml")
 _LARGEST = 100_000_000
+_FORMATS = ("environment", "explicit", "pipfile", "pixi", "pylock", "requirements")
 _NAME = re.compile(rb"^- name: ['\"]?([A-Za-z0-9_][A-Za-z0-9_.-]*)['\"]?\s*$", re.MULTILINE)
 _PLATFORM = re.compile(rb"^  - ([a-z]+-[a-z0-9]+)\s*$", re.MULTILINE)
 
@@ -27,6 +28,11 @@ def platforms(context: click.Context, parameter: click.Parameter, incomplete: st
     locked = [found.decode() for found in _PLATFORM.findall(head)]
     known = [name for name in dict.fromkeys(locked) if name in PLATFORMS]
     return [name for name in known or PLATFORMS if name.startswith(incomplete)]
+
+
+def formats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """The formats of other tools that a lockfile can be exported to."""
+    return [name for name in _FORMATS if name.startswith(incomplete)]
 
 
 def packages(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001

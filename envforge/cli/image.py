@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
-from envforge.cli.image_job import Job, image_options
+from envforge.cli.image_job import Job, image_options, site_base
 from envforge.errors import InputError
 from envforge.node.activate import RUN
 
@@ -26,7 +26,11 @@ def command() -> None:
 
 @command.command("oci", short_help="An OCI archive, which docker load reads, too.")
 @image_options
-@click.option("--base", metavar="BASE", help=f"What to start from: {_BASE}  [default: nothing]")
+@click.option(
+    "--base",
+    metavar="BASE",
+    help=f"What to start from: {_BASE}  [default: the setting base-image, else nothing]",
+)
 @output_options
 def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **words: Any) -> int:
     """Write an OCI archive with the environment of SOURCE at --prefix, on top of --base.
@@ -38,6 +42,7 @@ def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
     from envforge.image.oci import write_oci
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    words["base"] = words["base"] or site_base()
     job = Job.of(console, output, **words)
     if job.dry_run:
         return job.would()
@@ -157,7 +162,9 @@ def image_tree(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **wor
 
 @command.command("sif", short_help="A SIF, through the Apptainer that is here.")
 @image_options
-@click.option("--base", metavar="BASE", required=True, help=f"What to start from: {_BASE}")
+@click.option(
+    "--base", metavar="BASE", help=f"What to start from: {_BASE}  [default: the setting base-image]"
+)
 @output_options
 def image_sif(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **words: Any) -> int:
     """Write a SIF of SOURCE on top of --base, through apptainer or singularity, always with the same options.
@@ -170,6 +177,13 @@ def image_sif(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     tool = find_apptainer()
+    words["base"] = words["base"] or site_base()
+    if words["base"] is None:
+        raise InputError(
+            "no base image was named, and a SIF needs one to run",
+            at="--base",
+            do="--base base.oci.tar | --base docker:NAME@sha256:HEX",
+        )
     job = Job.of(console, output, **words)
     if job.dry_run:
         return job.would()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from envforge.node.image_tree import ImageTree
     from envforge.node.sources import ArtifactSource
 
-__all__ = ["Job", "Made", "image_options"]
+__all__ = ["Job", "Made", "image_options", "site_base"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,6 +67,14 @@ def image_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def site_base() -> str | None:
+    """The base that the settings name, if it is one that an image can be written on without a tool."""
+    from envforge.settings import load_settings
+
+    named = load_settings().text("base-image")
+    return named if named is not None and not named.startswith("localimage:") else None
 
 
 @dataclass(frozen=True, kw_only=True)

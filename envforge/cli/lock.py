@@ -77,7 +77,7 @@ __all__ = ["command", "lock_options"]
     multiple=True,
     metavar="PKG",
     shell_complete=completing.packages,
-    help="Let the version of PKG go.",
+    help="Let the version of PKG go; PKG may name versions: 'numpy>=2,<3'.",
 )
 @click.option(
     "--no-binary",
@@ -319,7 +319,9 @@ def _tell_targets(
 ) -> None:
     profiles = {target.platform for target in options.targets}
     for override in options.overrides:
-        if any(t.platform not in profiles and override.applied(t) == t for t in targets):
+        meant = override.package or VirtualPackage(name=override.name, version="0")
+        free = (t for t in targets if t.platform not in profiles and t.may_offer(meant))
+        if any(override.applied(target) == target for target in free):
             console.note(
                 f"{override.variable} is set: {override.package or f'no {override.name}'} is assumed"
             )

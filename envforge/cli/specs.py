@@ -9,8 +9,8 @@ from pathlib import Path
 
 from envforge.cli.console import Console, read_text
 from envforge.errors import InputError, UnsatisfiableError
+from envforge.formats import specification
 from envforge.formats.pyproject_toml import has_dependencies
-from envforge.formats.specification import read_specification, tied_to_a_platform
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec
 
@@ -36,7 +36,7 @@ def read_specs(
     :raises InputError: if there is none, or something in one cannot be used.
     """
     paths = [_inside(path) if path.is_dir() else path for path in named] or [_inside(Path())]
-    return read_specification(
+    return specification.read_specification(
         [str(path) for path in paths],
         read=_read,
         note=console.note,
@@ -77,7 +77,7 @@ def explained(
     :raises UnsatisfiableError: as what is done inside, with the way out.
     """
     foreign = [target.platform for target in targets if target.platform != host]
-    tied = tied_to_a_platform(spec) if foreign else ()
+    tied = specification.tied_to_a_platform(spec) if foreign else ()
     again = f"conda env export --from-history > {spec.sources[0]}" if spec.sources else ""
     if tied:
         places = ", ".join(line.at for line in tied[:_SHOWN]) + (", …" if len(tied) > _SHOWN else "")

@@ -203,16 +203,17 @@ class Fetcher:
                     raise
                 time.sleep(_PAUSE * 2 ** (failures - 1))
 
-    def read(self, url: str, *, limit: int) -> bytes:
+    def read(self, url: str, *, limit: int, accept: str | None = None) -> bytes:
         """The content of a small file, at most ``limit`` bytes.
 
+        :param accept: the media types that are wanted, where a server has the file in several.
         :raises NotFoundError: if there is no such file.
         :raises CouldNotError: for every other failure, and for more than ``limit`` bytes.
         """
         for attempt in range(self._retries + 1):
             content = bytearray()
             try:
-                with self._opened(url, 0, decode=True) as body:
+                with self._opened(url, 0, decode=True, accept=accept) as body:
                     for chunk in body.chunks:
                         content += chunk
                         if len(content) > limit:
@@ -247,7 +248,7 @@ class Fetcher:
                 )
 
     @contextmanager
-    def _opened(self, url: str, start: int, *, decode: bool) -> Iterator[_Body]:
+    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[_Body]:
         """What ``url`` holds, from ``start`` on if the server can do that; else all of it.
 
         :param decode: undo the Content-Encoding, if there is one.
@@ -255,14 +256,14 @@ class Fetcher:
         *others, last = self.access.places(url)
         for place in others:
             with suppress(CouldNotError):
-                body = self._body(place, start, decode=decode)
+                body = self._body(place, start, decode=decode, accept=accept)
                 break
         else:
-            body = self._body(last, start, decode=decode)
+            body = self._body(last, start, decode=decode, accept=accept)
         with closing(body.source):
             yield body
 
-    def _body(self, url: str, start: int, *, decode: bool) -> _Body:
+    def _body(self, url: str, start: int, *, decode: bool, accept: str | None) -> _Body:
         path = local_path(url)
         if path is not None:
             source = _on_disk(path)
@@ -272,20 +273,16 @@ class Fetcher:
         import requests
 
         try:
-            answer = self._get(url, start)
+            answer = self._get(url, start, accept)
         except requests.RequestException as error:
             raise _translated(error, url) from error
-        try:
-            _check_status(answer, url)
-        except CouldNotError:
-            answer.close()
-            raise
+        _check_status(answer, url)
         came = start if answer.status_code == 206 else 0
         encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
         chunks = _whole_body(answer, url, came, decode=decode)
         return _Body(start=came, chunks=chunks, encoded=encoded, source=answer)
 
-    def _get(self, url: str, start: int) -> requests.Response:
+    def _get(self, url: str, start: int, accept: str | None) -> requests.Response:
         if start:
             answer = self._ask(url, {"Range": f"bytes={start}-"})
             fits = answer.status_code == 206 and _range(answer)[0] == start
@@ -293,7 +290,7 @@ class Fetcher:
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
             answer.close()
-        return self._ask(url, {})
+        return self._ask(url, {} if accept is None else {"Accept": accept})
 
     def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
         login = self._credentials.of(url)
@@ -348,6 +345,7 @@ def _check_status(answer: requests.Response, url: str) -> None:
     status = answer.status_code
     if status < 400:
         return
+    answer.close()
     what = f"the server answered {status} {answer.reason or ''}".rstrip()
     if status in (404, 410):
         raise NotFoundError(

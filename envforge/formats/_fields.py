@@ -8,7 +8,7 @@ error; a place is put together only once something is wrong, so that reading 60,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -125,6 +125,11 @@ class Fields:
         if key not in self._values:
             return InputError(f"{key!r} is missing", at=self._place or None)
         return self._error(key, f"{describe(self._values[key])} where {needed} is needed")
+
+    @property
+    def values(self) -> Mapping[str, object]:
+        """All that is there, unchecked."""
+        return self._values
 
     def __contains__(self, key: str) -> bool:
         """Whether ``key`` is there, and not null."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tomli
+import tomli_w
 
 from envforge.errors import InputError
 from envforge.formats._fields import describe, redacted, suggestion
 
-__all__ = ["Node", "read_toml"]
+__all__ = ["Node", "parse", "read_toml", "render"]
 
 _LIMIT = 10_000_000
 _ANOTHER_FILE = "name the right file"
@@ -52,6 +53,18 @@ def read_toml(text: str, *, source: str) -> Node:
     except ValueError:  # a number of thousands of digits, a surrogate
         raise InputError("not valid TOML", at=source, do=_ANOTHER_FILE) from None
     return Node(value=value, path=(), places=_Places(text, source))
+
+
+def parse(text: str, *, source: str) -> dict[str, Any]:
+    """The document as plain values; errors as :func:`read_toml` has them."""
+    value: dict[str, Any] = read_toml(text, source=source).value
+    return value
+
+
+def render(document: dict[str, Any]) -> str:
+    """``document`` as TOML, in the order of its keys."""
+    text: str = tomli_w.dumps(document)
+    return text
 
 
 def _sentence(error: tomli.TOMLDecodeError) -> str:

@@ -1,4 +1,4 @@
-"""YAML as far as envforge reads it: mappings, lists, texts, and little else.  YAML 1.1, by libyaml.
+"""YAML as far as envforge uses it: mappings, lists, texts, and little else.  YAML 1.1, by libyaml.
 
 Goals: a hostile file ends in an error, and neither in code that runs, nor in memory that fills, nor in a
 crash; a key that is there twice is an error and not the last one; every error has a line.
@@ -17,7 +17,7 @@ import yaml
 from envforge.errors import InputError
 from envforge.formats._fields import redacted
 
-__all__ = ["LINE_BREAK", "Unquoted", "compose", "line_of", "line_of_place", "plain"]
+__all__ = ["LINE_BREAK", "Unquoted", "compose", "line_of", "line_of_place", "plain", "render"]
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 """What ends a line in YAML 1.1."""
@@ -230,3 +230,40 @@ class _Plain:
 
     def error(self, node: yaml.Node, what: str, do: str) -> InputError:
         return InputError(what, at=f"{self.source}:{line_of(node)}", do=do)
+
+
+def render(document: object) -> str:
+    """``document`` as YAML in the order of its keys: one line a value, nothing by reference."""
+    text = yaml.dump(
+        document,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=_NEVER_WRAPPED,
+    )
+    assert isinstance(text, str)  # noqa: S101 - without a stream and an encoding it is
+    return text
+
+
+_NEVER_WRAPPED = 1 << 30
+_BASE: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_BASE):  # type: ignore[misc]
+    """Writes what is there twice twice: an alias would tie two rows of a diff together."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class gives it
+        return True
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    # One md5 in a million looks like 71e52: a text to YAML 1.1, and to PyYAML, but a number to the YAML 1.2
+    # of rattler, which then refuses the whole file.
+    style = "'" if text[:1] in _NUMERIC and _NUMBER.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_NUMERIC = frozenset("0123456789.+-")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
+_Dumper.add_representer(str, _represent_text)

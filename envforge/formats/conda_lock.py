@@ -16,10 +16,8 @@ here, whatever stands in its place; it is written as conda-lock does, with the c
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 import yaml
 
@@ -28,7 +26,7 @@ from envforge.errors import InputError
 from envforge.formats import _rows
 from envforge.formats._collector import collector_paused
 from envforge.formats._fields import Fields, describe, needed_release
-from envforge.formats._yaml import compose, line_of_place, plain
+from envforge.formats._yaml import compose, line_of_place, plain, render
 from envforge.model.built import has_built, row_to_share, rows_as_built
 from envforge.model.lockfile import LockedPackage, Lockfile
 
@@ -224,16 +222,7 @@ def write(lockfile: Lockfile) -> str:
         "metadata": _metadata(lockfile),
         "package": [_row(row) for row in shared if row is not None],
     }
-    body = yaml.dump(
-        document,
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=False,
-        width=_NEVER_WRAPPED,
-    )
-    assert isinstance(body, str)  # noqa: S101 - without a stream and an encoding it is
-    return _HEADER + body
+    return _HEADER + render(document)
 
 
 def custom_format(custom: Mapping[str, str]) -> str:
@@ -271,26 +260,3 @@ def _row(package: LockedPackage) -> dict[str, object]:
     if package.build is not None:
         row["build"] = package.build
     return row | {"category": package.category, "optional": package.optional}
-
-
-_NEVER_WRAPPED = 1 << 30
-_BASE: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-class _Dumper(_BASE):  # type: ignore[misc]
-    """Writes what is there twice twice: an alias would tie two rows of a diff together."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class gives it
-        return True
-
-
-def _represent_text(dumper: Any, text: str) -> Any:
-    # One md5 in a million looks like 71e52: a text to YAML 1.1, and to PyYAML, but a number to the YAML 1.2
-    # of rattler, which then refuses the whole file.
-    style = "'" if text[:1] in _NUMERIC and _NUMBER.fullmatch(text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_NUMERIC = frozenset("0123456789.+-")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
-_Dumper.add_representer(str, _represent_text)

@@ -21,11 +21,11 @@ from envforge.formats._fields import redacted, suggestion
 from envforge.formats._pip_lines import PipReader
 from envforge.formats._requirement import check_index
 from envforge.formats._selectors import in_comment, in_key, select
-from envforge.formats._yaml import compose, line_of, plain
+from envforge.formats._yaml import compose, line_of, plain, render
 from envforge.model.platforms import check_platform
-from envforge.model.spec import Line
+from envforge.model.spec import EnvironmentSpec, Line
 
-__all__ = ["read"]
+__all__ = ["read", "write"]
 
 _LIMIT = 10_000_000
 _KEYS = frozenset(
@@ -58,6 +58,24 @@ def read(text: str, *, source: str, around: Around | None = None) -> Draft:
     pip = PipReader(part=draft.pip, around=around or Around())
     _Reader(text=text, source=source, draft=draft, pip=pip).read(root)
     return draft
+
+
+def write(spec: EnvironmentSpec, *, comment: str) -> str:
+    """The text of a specification whose lines count on all platforms.
+
+    :param comment: what stands above it, without ``#``.
+    """
+    dependencies: list[object] = [line.text for line in spec.conda]
+    options = [f"--index-url {url}" for url in spec.indexes[:1]]
+    options += [f"--extra-index-url {url}" for url in spec.indexes[1:]]
+    options += [f"--no-binary {name}" for name in spec.no_binary]
+    if spec.pip:
+        dependencies.append({"pip": options + [line.text for line in spec.pip]})
+    document: dict[str, object] = {} if spec.name is None else {"name": spec.name}
+    document |= {"channels": list(spec.channels), "dependencies": dependencies}
+    if spec.platforms:
+        document["platforms"] = list(spec.platforms)
+    return "".join(f"# {line}\n" for line in comment.splitlines()) + render(document)
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage, join_specs
 
-__all__ = ["merged_depends", "record", "repodata_json", "zstd_frame"]
+__all__ = ["merged_depends", "record", "repodata_json", "split_specs", "zstd_frame"]
 
 _NOT_OURS = ("fn", "url", "channel", "schannel", "indexed_timestamp", "base_url")
 """Keys that a client fills in from where it found the record; in a package they could only mislead."""
@@ -101,9 +101,9 @@ def merged_depends(own: Sequence[str], locked: Mapping[str, str], *, whole: bool
         if same:
             kept.append(spec)
         elif name in rest:
-            kept += [spec for spec in _split(name, rest[name]) if spec not in kept]
+            kept += [spec for spec in split_specs(name, rest[name]) if spec not in kept]
     for name in sorted(rest.keys() - ours.keys()):
-        kept += _split(name, rest[name])
+        kept += split_specs(name, rest[name])
     return kept
 
 
@@ -121,7 +121,7 @@ def _reduced(own: Sequence[str], name: str) -> set[str]:
     return {*versions, ",".join(versions), ",".join(v for v in versions if v != "*") or "*"}
 
 
-def _split(name: str, rest: str) -> list[str]:
+def split_specs(name: str, rest: str) -> list[str]:
     """MatchSpecs again: ``3.12.* *_cp312,>=3.12`` is two, because a comma cannot follow a build string."""
     specs, versions = [], []
     for part in rest.split(","):

@@ -1,4 +1,4 @@
-"""A simple index as files: PEP 503 pages, PEP 691 JSON, PEP 658 and 714 metadata.
+"""A simple index: PEP 503 pages, PEP 691 JSON, PEP 658 and 714 metadata; written as files, and read.
 
 Goals: readable by pip and uv from ``file:`` and from any static web server; every URL relative, so that
 the tree may be moved; a pure function of what is listed, in one order.
@@ -12,9 +12,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
-__all__ = ["IndexedFile", "ListedFile", "project_json", "project_page", "read_page", "root_page"]
+from envforge.model.foreign import ForeignFile
+
+__all__ = [
+    "IndexedFile",
+    "ListedFile",
+    "project_json",
+    "project_page",
+    "read_files",
+    "read_page",
+    "root_page",
+]
 
 VERSION = "1.1"
 """Of the simple API: the first with sizes and the list of versions."""
@@ -130,3 +140,49 @@ class _Links(HTMLParser):
             self.found.append(
                 ListedFile(filename=filename, requires_python=given.get("data-requires-python"))
             )
+
+
+def read_files(text: str, url: str) -> tuple[ForeignFile, ...]:
+    """The files that a project's page lists, with the sha256 where it says one.
+
+    :param text: HTML, or the JSON of PEP 691; what it is, it shows.
+    :param url: the page's own, which the links may be relative to.
+    """
+    if text.lstrip()[:1] == "{":
+        return tuple(_from_json(text, url))
+    anchors = _Anchors()
+    anchors.feed(text)
+    return tuple(file for href in anchors.hrefs if (file := _linked(href, url)) is not None)
+
+
+class _Anchors(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hrefs: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.hrefs += [value for name, value in attrs if name == "href" and value]
+
+
+def _linked(href: str, page: str) -> ForeignFile | None:
+    try:
+        link, _, fragment = urljoin(page, href).partition("#")
+        filename = unquote(urlsplit(link).path.rsplit("/", 1)[-1])
+    except ValueError:
+        return None
+    kind, _, digest = fragment.partition("=")
+    return ForeignFile(filename=filename, url=link, sha256=digest.lower() if kind == "sha256" else None)
+
+
+def _from_json(text: str, page: str) -> Iterable[ForeignFile]:
+    try:
+        files = json.loads(text).get("files", [])
+    except (ValueError, AttributeError, RecursionError):
+        return
+    for entry in files if isinstance(files, list) else ():
+        url, hashes = (entry.get("url"), entry.get("hashes")) if isinstance(entry, dict) else (None, None)
+        file = _linked(url, page) if isinstance(url, str) else None
+        if file is not None:
+            sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
+            yield ForeignFile(filename=file.filename, url=file.url, sha256=sha256 or file.sha256)

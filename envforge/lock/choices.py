@@ -30,7 +30,7 @@ WORDS = {
 
 
 def choices(spec: EnvironmentSpec, options: LockOptions) -> dict[str, object]:
-    """Where PyPI projects are looked for and which versions count, without secrets; the usual is left out."""
+    """Where is looked and which versions count, without secrets; what is usual is left out."""
     indexes = options.indexes or spec.indexes
     links = dict.fromkeys((*spec.find_links, *options.find_links))
     index_of = {**dict(spec.index_of), **dict(options.index_of)}

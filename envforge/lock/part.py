@@ -27,6 +27,7 @@ from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
 from envforge.resolvers._places import Places
+from envforge.resolvers.conda.solver import Solver
 
 if TYPE_CHECKING:
     from envforge.lock.pypi_half import PypiHalf
@@ -65,9 +66,9 @@ class Job:
     """Whether to look for packages that would be others if more were assumed."""
 
     @cached_property
-    def solver(self) -> conda.Solver:
+    def solver(self) -> Solver:
         """One for all targets: what they share is loaded once."""
-        return conda.Solver(
+        return Solver(
             cache=self.cache,
             offline=self.options.offline,
             fetcher=self.fetcher,

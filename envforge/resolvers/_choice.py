@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.pylock import Package, Pylock, PylockValidationError
 from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import parse_wheel_filename
 
 from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
@@ -18,7 +18,7 @@ from envforge.model.urls import redacted
 from envforge.resolvers._hashes import Hashing
 from envforge.resolvers._places import Places
 from envforge.resolvers._request import PypiRequest
-from envforge.resolvers._targets import wheel_tags
+from envforge.resolvers._targets import wheel_rank, wheel_tags
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -94,7 +94,7 @@ def _one(package: Package, ranks: Mapping[Tag, int], request: PypiRequest, hashi
         (
             (rank, url, hashes)
             for url, hashes in _files(package, request.places)
-            if (rank := _rank(url, ranks)) is not None
+            if (rank := wheel_rank(_filename(url), ranks)) is not None
         ),
         key=lambda found: (found[0], found[1]),
     )
@@ -124,16 +124,6 @@ def _files(package: Package, places: Places) -> list[tuple[str, Mapping[str, str
     if package.archive is not None:
         files.append((package.archive.url, package.archive.path, package.archive.hashes))
     return [(places.origin(url or Path(path or "").as_uri()), hashes) for url, path, hashes in files]
-
-
-def _rank(url: str, ranks: Mapping[Tag, int]) -> tuple[int, tuple[int, str]] | None:
-    """The smaller the better; of equal tags the highest build number first."""
-    try:
-        _, _, build, tags = parse_wheel_filename(_filename(url))
-    except InvalidWheelFilename:
-        return None
-    best = min((ranks[tag] for tag in tags if tag in ranks), default=None)
-    return None if best is None else (best, (-build[0], build[1]) if build else (1, ""))
 
 
 def _filename(url: str) -> str:

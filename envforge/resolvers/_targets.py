@@ -6,29 +6,18 @@ Nothing here looks at the host.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from envforge.errors import InputError
+from envforge.model.markers import MACHINES, SYSTEMS
 from envforge.model.platforms import Target
 
-__all__ = ["marker_environment", "uv_platform", "wheel_tags"]
+__all__ = ["marker_environment", "uv_platform", "wheel_rank", "wheel_tags"]
 
-_MACHINES = {
-    "linux-64": "x86_64",
-    "linux-aarch64": "aarch64",
-    "linux-ppc64le": "ppc64le",
-    "osx-64": "x86_64",
-    "osx-arm64": "arm64",
-    "win-64": "AMD64",
-    "win-arm64": "ARM64",
-}
-_SYSTEMS = {
-    "linux": ("posix", "linux", "Linux"),
-    "osx": ("posix", "darwin", "Darwin"),
-    "win": ("nt", "win32", "Windows"),
-}
 _TRIPLES = {
     "osx-64": "x86_64-apple-darwin",
     "osx-arm64": "aarch64-apple-darwin",
@@ -47,12 +36,12 @@ def marker_environment(target: Target, python_version: str) -> dict[str, str]:
 
     :param python_version: the full version, ``3.11.14``.
     """
-    os_name, sys_platform, system = _SYSTEMS[target.platform.partition("-")[0]]
+    os_name, sys_platform, system = SYSTEMS[target.platform.partition("-")[0]]
     return {
         "implementation_name": "cpython",
         "implementation_version": python_version,
         "os_name": os_name,
-        "platform_machine": _MACHINES[target.platform],
+        "platform_machine": MACHINES[target.platform],
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": system,
@@ -78,6 +67,19 @@ def wheel_tags(target: Target, python_version: str) -> tuple[Tag, ...]:
     return tuple(dict.fromkeys(tags))
 
 
+def wheel_rank(filename: str, ranks: Mapping[Tag, int]) -> tuple[int, tuple[int, str]] | None:
+    """How good a wheel is, the smaller the better; of equal tags the highest build number comes first.
+
+    :param ranks: the place of each tag among :func:`wheel_tags`.
+    """
+    try:
+        _, _, build, tags = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return None
+    best = min((ranks[tag] for tag in tags if tag in ranks), default=None)
+    return None if best is None else (best, (-build[0], build[1]) if build else (1, ""))
+
+
 def uv_platform(target: Target) -> tuple[str, dict[str, str]]:
     """What uv calls the platform, and the variables that go with it.
 
@@ -94,11 +96,11 @@ def uv_platform(target: Target) -> tuple[str, dict[str, str]]:
     if target.platform in _TRIPLES:
         return _TRIPLES[target.platform], {}
     known = next(known for known in _UV_GLIBC if known <= minor)
-    return f"{_MACHINES[target.platform]}-manylinux_2_{known}", {}
+    return f"{MACHINES[target.platform]}-manylinux_2_{known}", {}
 
 
 def _platform_tags(target: Target) -> list[str]:
-    machine = _MACHINES[target.platform]
+    machine = MACHINES[target.platform]
     if target.platform.startswith("win-"):
         return [f"win_{machine.lower()}"]
     if target.platform.startswith("osx-"):

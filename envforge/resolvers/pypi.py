@@ -39,7 +39,7 @@ from envforge.resolvers._request import (
     wanted,
 )
 from envforge.resolvers._stubs import Stub, stubs_for
-from envforge.resolvers._targets import marker_environment, wheel_tags
+from envforge.resolvers._targets import marker_environment, wheel_rank, wheel_tags
 
 __all__ = [
     "Places",
@@ -54,6 +54,7 @@ __all__ = [
     "resolve",
     "wanted",
     "wheel_metadata",
+    "wheel_rank",
     "wheel_tags",
 ]
 

@@ -13,7 +13,8 @@ from envforge.errors import UnsatisfiableError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import Line
-from envforge.resolvers.conda import CondaRecord, CondaRequest, LesserVariant, Solver
+from envforge.resolvers.conda import CondaRecord, CondaRequest, LesserVariant
+from envforge.resolvers.conda.solver import Solver
 
 
 class Records:

@@ -255,8 +255,9 @@ def test_what_the_lockfile_holds_of_envforge_is_documented() -> None:
         PACKAGE / "model" / "lockfile.py",
         PACKAGE / "model" / "runtime.py",
         PACKAGE / "model" / "built.py",
+        PACKAGE / "model" / "python.py",
     ):
-        found |= set(re.findall(r'["`](envforge\.[a-z]+)', path.read_text(encoding="utf-8")))
+        found |= set(re.findall(r'["`](envforge\.[a-z-]+)', path.read_text(encoding="utf-8")))
     documented = {
         row[0].strip("`").replace(".PLATFORM", "").replace(".NAME", "")
         for row in table(REFERENCE / "lockfile.md")

@@ -13,6 +13,7 @@ from envforge.demo.index import Wheel
 from envforge.errors import InputError
 from envforge.formats import conda_lock
 from envforge.model.lockfile import Lockfile
+from tests.conftest import Shell
 from tests.lock.world import World, brings, groups, package
 
 
@@ -203,3 +204,45 @@ def test_two_versions_of_a_package_in_two_groups_are_never_installed_together(gr
     )
     broken = replace(lockfile, packages=packages)
     assert "as 1.0 for dev and as 2.0 for docs" in str(grouped.unmet(broken))
+
+
+# -- from the mirror to the prefix -------------------------------------------------------------------------
+
+
+def test_groups_through_mirror_bundle_prefix_and_bill(
+    world: World, envforge: Shell, platform: str, tmp_path: Path
+) -> None:
+    world.platforms = (platform,)
+    world.add(package("app"), package("lint", "1.0", "shared"), package("site", "1.0", "shared"))
+    world.add(package("shared"))
+    world.ask("app")
+    world.ask("lint", group="dev")
+    world.ask("site", group="docs")
+    world.ask("app", group="tiny")
+    path = envforge.cwd / "conda-lock.yml"
+    path.write_text(conda_lock.write(world.lock()))
+    envforge("mirror", path.name, "mirror")
+    prefix = tmp_path / "P"
+
+    def there() -> list[str]:
+        return sorted(file.name for file in (prefix / "share").iterdir())
+
+    envforge("install", "mirror", "--prefix", prefix)
+    assert there() == ["app"]
+    envforge("install", "mirror", "--prefix", prefix, "--group", "dev", "--group", "tiny")
+    assert there() == ["app", "lint", "shared"]
+    envforge("verify", prefix, "--against", "mirror")
+    assert "main+dev+tiny" in envforge("id", prefix).out
+    envforge("install", "mirror", "--prefix", prefix, "--group", "dev", "--group", "docs")
+    assert there() == ["app", "lint", "shared", "site"]
+    envforge("bundle", "mirror", "-o", "b.sh", "--group", "docs", "--no-runtime")
+    assert {row["name"] for row in envforge("list", "b.sh", "--json").json["packages"]} == {
+        "app",
+        "site",
+        "shared",
+    }
+    bill = envforge("sbom", path.name, "--group", "dev", "--group", "docs").json
+    assert sorted(part["name"] for part in bill["components"]) == ["app", "lint", "shared", "site"]
+    envforge("install", "mirror", "--prefix", prefix, "--group", "test", status=None).assert_error(
+        2, "no group test", "groups: main, dev, docs, tiny"
+    )

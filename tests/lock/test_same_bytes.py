@@ -95,7 +95,7 @@ def test_another_machine(envforge: Shell, wide: World, tmp_path: Path) -> None:
     machines = [
         ({"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "tr_TR.UTF-8", **threads}, 0o077),
         ({"PYTHONHASHSEED": "2", "TZ": "America/St_Johns", "LC_ALL": "C"}, 0o022),
-        ({"PYTHONHASHSEED": "3", "CONDA_OVERRIDE_GLIBC": "2.99", "CONDA_OVERRIDE_CUDA": "13"}, 0o002),
+        ({"PYTHONHASHSEED": "3", "COLUMNS": "40", "NO_COLOR": "1"}, 0o002),
     ]
     with served(wide.root) as url:
         texts = set()

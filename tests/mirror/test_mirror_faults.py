@@ -78,8 +78,10 @@ def test_what_is_queued_behind_a_failure_is_not_begun(world: tuple[Site, Faults]
 
     class Slow(Fetcher):
         @contextmanager
-        def _opened(self, url: str, start: int, *, decode: bool) -> Iterator[_Body]:
-            with super()._opened(url, start, decode=decode) as body:
+        def _opened(
+            self, url: str, start: int, *, decode: bool, accept: str | None = None
+        ) -> Iterator[_Body]:
+            with super()._opened(url, start, decode=decode, accept=accept) as body:
                 yield body
             time.sleep(0.05)
 
@@ -164,7 +166,7 @@ class FullDisk(Fetcher):
     """A disk that is full after a few bytes of one file."""
 
     @contextmanager
-    def _opened(self, url: str, start: int, *, decode: bool) -> Iterator[_Body]:
+    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[_Body]:
         def chunks(whole: Iterator[bytes]) -> Iterator[bytes]:
             for chunk in whole:
                 yield chunk[:10]
@@ -172,7 +174,7 @@ class FullDisk(Fetcher):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 yield chunk[10:]
 
-        with super()._opened(url, start, decode=decode) as body:
+        with super()._opened(url, start, decode=decode, accept=accept) as body:
             yield dataclasses.replace(body, chunks=chunks(body.chunks))
 
 

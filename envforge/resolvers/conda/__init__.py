@@ -1,4 +1,7 @@
-"""The conda half: py-rattler solves for a target, and its answers and failures become ours."""
+"""The conda half: py-rattler solves for a target, and its answers and failures become ours.
+
+The solver has a module of its own, because words and nouns alone are wanted quickly, and without a network.
+"""
 
 from envforge.resolvers.conda.request import (
     CondaRecord,
@@ -8,14 +11,12 @@ from envforge.resolvers.conda.request import (
     cutoff,
     parse_match_spec,
 )
-from envforge.resolvers.conda.solver import Solver
 from envforge.resolvers.conda.variants import LesserVariant
 
 __all__ = [
     "CondaRecord",
     "CondaRequest",
     "LesserVariant",
-    "Solver",
     "channel_url",
     "closure",
     "cutoff",

@@ -81,6 +81,13 @@ class Solver:
         found = (_record(record, self._brought.origin(str(record.url))) for record in records)
         return tuple(sorted(found, key=lambda record: record.name))
 
+    def known(self, request: CondaRequest, names: Sequence[str]) -> tuple[CondaRecord, ...]:
+        """All records that the channels of ``request`` have of packages; errors as :meth:`solve` has them."""
+        found = self.ask(request, lambda asked: asked.records(names))
+        return tuple(
+            _record(record, self._brought.origin(str(record.url))) for records in found for record in records
+        )
+
     def lesser_variants(
         self, request: CondaRequest, records: Sequence[CondaRecord]
     ) -> tuple[LesserVariant, ...]:
