@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
-from envforge.cli.image_job import Job, image_options, site_base
+from envforge.cli.image_job import Job, image_options, registry_place, site_base
 from envforge.errors import InputError
+from envforge.model.mpi import mpi_family
 from envforge.node.activate import RUN
+
+if TYPE_CHECKING:
+    from envforge.node.image_tree import ImageTree
 
 __all__ = ["command", "write_squashfs_of"]
 
@@ -31,8 +35,15 @@ def command() -> None:
     metavar="BASE",
     help=f"What to start from: {_BASE}  [default: the setting base-image, else nothing]",
 )
+@click.option(
+    "--registry",
+    metavar="HOST/PATH",
+    help="A site's registry, for the lines that come next, and what Shifter pulls.  [default: the setting]",
+)
 @output_options
-def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **words: Any) -> int:
+def image_oci(
+    *, as_json: bool, quiet: bool, verbose: bool, registry: str | None, output: Path, **words: Any
+) -> int:
     """Write an OCI archive with the environment of SOURCE at --prefix, on top of --base.
 
     SOURCE is a bundle, a mirror, a lockfile or a prefix.  No daemon, no root and no container tool is needed,
@@ -42,6 +53,7 @@ def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
     from envforge.image.oci import write_oci
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    place = registry_place(registry)
     words["base"] = words["base"] or site_base()
     job = Job.of(console, output, **words)
     if job.dry_run:
@@ -69,8 +81,22 @@ def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
         console.note(f"next: apptainer build {image} oci-archive:{file}")
         console.note(_ROOM)
         console.note(f"or: podman load -i {file}   # or docker load; it is localhost/{name}:latest then")
-    console.note(f"or: skopeo copy oci-archive:{file} docker://REGISTRY/{name}:TAG")
+    named = f"{place or 'REGISTRY'}/{name}:{made.tree.facts.lock[:12]}"
+    console.note(f"or: skopeo copy oci-archive:{file} docker://{named}")
+    if place is not None and result.base is not None:
+        _tell_shifter(console, named, made.tree)
     return 0
+
+
+def _tell_shifter(console: Console, named: str, tree: ImageTree) -> None:
+    """What its gateway pulls, and where its way with MPI has a limit."""
+    console.note(f"then, for Shifter: shifterimg pull docker:{named}")
+    console.note(f"and: shifter --image=docker:{named} {tree.facts.prefix}/{RUN} COMMAND")
+    if mpi_family(tree.receipt.packages) == "openmpi":
+        console.note(
+            "Shifter puts the site's MPICH in place of the image's; the one in it is Open MPI, for which it "
+            "cannot stand: lock with mpich to run on several nodes"
+        )
 
 
 @command.command("squashfs", short_help="A SquashFS: one file that is mounted at the prefix.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from envforge.node.image_tree import ImageTree
     from envforge.node.sources import ArtifactSource
 
-__all__ = ["Job", "Made", "image_options", "site_base"]
+__all__ = ["Job", "Made", "image_options", "registry_place", "site_base"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,6 +75,18 @@ def site_base() -> str | None:
 
     named = load_settings().text("base-image")
     return named if named is not None and not named.startswith("localimage:") else None
+
+
+def registry_place(named: str | None) -> str | None:
+    """The registry that was named, or that the settings name, with the path that images have in it.
+
+    :raises InputError: if it is none.
+    """
+    from envforge.model.image import check_registry
+    from envforge.settings import load_settings
+
+    place = named or load_settings().text("registry")
+    return None if place is None else check_registry(place)
 
 
 @dataclass(frozen=True, kw_only=True)
