@@ -127,9 +127,9 @@ def smaller(python: Package) -> Package:
     return replace(python, files={**kept, **bytecode(kept)})
 
 
-def bytecode(files: Mapping[str, bytes | File | Symlink]) -> dict[str, bytes | File | Symlink]:
+def bytecode(files: Mapping[str, File | Symlink]) -> dict[str, File | Symlink]:
     """That of this Python for every source that is the same in every prefix, by time and size."""
-    found: dict[str, bytes | File | Symlink] = {}
+    found: dict[str, File | Symlink] = {}
     for path, item in files.items():
         if not path.endswith(".py") or not isinstance(item, File) or PLACEHOLDER.encode() in item.data:
             continue
