@@ -123,6 +123,7 @@ def _squashfs(console: Console, output: Path, **words: Any) -> int:
     from envforge.cli.image import write_squashfs_of
 
     rest = {"prefix": "/opt/env", "base": None, "no_runtime": True, "stores": (), "dry_run": False}
+    rest |= {"expect_lock": None}
     return write_squashfs_of(console, output, compression="gzip", jobs=None, **rest, **words)
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Console(Reporter):
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    noted: set[str] = field(default_factory=set, compare=False)
+    """Notes so far: what holds for several platforms is said once."""
 
     @property
     def _lively(self) -> bool:
@@ -50,7 +52,8 @@ class Console(Reporter):
 
     def note(self, text: str) -> None:
         _write_down(f"note: {text}")
-        if not self.quiet:
+        if not self.quiet and text not in self.noted:
+            self.noted.add(text)
             click.echo(f"note: {text}", err=True)
 
     def detail(self, text: str) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from envforge.node.image_tree import ImageTree
     from envforge.node.sources import ArtifactSource
 
-__all__ = ["Job", "Made", "image_options"]
+__all__ = ["Job", "Made", "image_options", "registry_place", "site_base"]
 
 
 image_options = together(
@@ -51,6 +51,26 @@ image_options = together(
     click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."),
 )
 """The source and the options of every kind of image."""
+
+
+def site_base() -> str | None:
+    """The base that the settings name, if it is one that an image can be written on without a tool."""
+    from envforge.settings import load_settings
+
+    named = load_settings().text("base-image")
+    return named if named is not None and not named.startswith("localimage:") else None
+
+
+def registry_place(named: str | None) -> str | None:
+    """The registry that was named, or that the settings name, with the path that images have in it.
+
+    :raises InputError: if it is none.
+    """
+    from envforge.model.image import check_registry
+    from envforge.settings import load_settings
+
+    place = named or load_settings().text("registry")
+    return None if place is None else check_registry(place)
 
 
 @dataclass(frozen=True, kw_only=True)

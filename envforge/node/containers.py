@@ -109,7 +109,7 @@ def find_image(
     )
 
 
-def write_programs(programs: Mapping[Path, str], *, dry_run: bool) -> None:
+def write_programs(programs: Mapping[Path, str], *, mode: int = 0o755, dry_run: bool) -> None:
     """Write programs, each beside its place first; what lies there and is none of ours stays.
 
     :raises InputError: if there is something else at one of the places; nothing is written then.
@@ -126,12 +126,20 @@ def write_programs(programs: Mapping[Path, str], *, dry_run: bool) -> None:
         with replacing(path, 0o755) as beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(text, encoding="utf-8", errors="surrogateescape")
+<<<<<<< HEAD
+=======
+            beside.chmod(mode)
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise disk_error(error, path) from error
+>>>>>>> main
 
 
 def _is_ours(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return b"# Made by envforge" in file.read(200)
+            return b"# Made by envforge" in file.read(400)
     except OSError:
         return False
 
