@@ -123,17 +123,9 @@ def write_programs(programs: Mapping[Path, str], *, mode: int = 0o755, dry_run: 
                 do=f"rm {shlex.quote(str(path))}   # or name another --bin",
             )
     for path, text in () if dry_run else programs.items():
-        with replacing(path, 0o755) as beside:
+        with replacing(path, mode) as beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(text, encoding="utf-8", errors="surrogateescape")
-<<<<<<< HEAD
-=======
-            beside.chmod(mode)
-            beside.replace(path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise disk_error(error, path) from error
->>>>>>> main
 
 
 def _is_ours(path: Path) -> bool:
