@@ -30,6 +30,7 @@ from envforge.formats._halves import (
     python_of,
 )
 from envforge.formats._json import strict
+from envforge.formats._requirement import HEX_DIGITS
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 
@@ -41,7 +42,6 @@ _LIMIT = 64_000_000
 _SECTIONS = {"main": "default", "dev": "develop"}
 _GROUPS = {section: group for group, section in _SECTIONS.items()}
 _HASH = re.compile(r"(?P<kind>[a-z0-9]+):(?P<digest>[0-9a-fA-F]+)")
-_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128, "md5": 32, "sha1": 40, "sha224": 56}
 _REMEDY = "write it anew: pipenv lock"
 _KEPT_NAMES = frozenset(("_meta", "default", "develop"))
 
@@ -211,7 +211,7 @@ def _package(name: str, entry: Fields, group: str, at: str, source: str) -> Fore
 
 def _file(text: str, at: str) -> ForeignFile | None:
     match = _HASH.fullmatch(text)
-    if match is None or len(match["digest"]) != _LENGTHS.get(match["kind"]):
+    if match is None or len(match["digest"]) != HEX_DIGITS.get(match["kind"]):
         raise InputError(f"{describe(text)} where a hash is needed", at=at, do="write it as sha256:HEX")
     if match["kind"] != "sha256":
         return None
