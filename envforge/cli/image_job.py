@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from envforge.cli.console import Console, print_result
+from envforge.cli.options import together
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,46 +28,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "Made", "image_options", "registry_place", "site_base"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def image_options(function: F) -> F:
-    """The source and the options of every kind of image."""
-    for option in reversed(
-        (
-            click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path)),
-            click.option(
-                "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."
-            ),
-            click.option(
-                "--prefix", default="/opt/env", show_default=True, help="Where the environment is in it."
-            ),
-            click.option(
-                "-p", "--platform", help="For which platform.  [default: the source's only Linux platform]"
-            ),
-            click.option("--group", "groups", multiple=True, help="This group, too; repeatable."),
-            click.option("--lock", metavar="NAME", help="Which lock of a mirror."),
-            click.option(
-                "--expect-lock", metavar="sha256:HEX", help="Refuse to make an image of any other lockfile."
-            ),
-            click.option("--no-runtime", is_flag=True, help="Leave out the envforge that a bundle brings."),
-            click.option(
-                "--store",
-                "stores",
-                multiple=True,
-                type=click.Path(path_type=Path),
-                help="Unpack and link here.  [default: the cache; on a node, beside the output]",
-            ),
-            click.option(
-                "-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]"
-            ),
-            click.option(
-                "--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+image_options = together(
+    click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path)),
+    click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."),
+    click.option("--prefix", default="/opt/env", show_default=True, help="Where the environment is in it."),
+    click.option("-p", "--platform", help="For which platform.  [default: the source's only Linux platform]"),
+    click.option("--group", "groups", multiple=True, help="This group, too; repeatable."),
+    click.option("--lock", metavar="NAME", help="Which lock of a mirror."),
+    click.option(
+        "--expect-lock", metavar="sha256:HEX", help="Refuse to make an image of any other lockfile."
+    ),
+    click.option("--no-runtime", is_flag=True, help="Leave out the envforge that a bundle brings."),
+    click.option(
+        "--store",
+        "stores",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Unpack and link here.  [default: the cache; on a node, beside the output]",
+    ),
+    click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]"),
+    click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."),
+)
+"""The source and the options of every kind of image."""
 
 
 def site_base() -> str | None:

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from envforge.edges.images import image_kind
-from envforge.edges.scratch import disk_error, owner_mark
+from envforge.edges.scratch import replacing
 from envforge.errors import InputError
 from envforge.model.image import ImageFacts
 from envforge.node.images import image_facts
@@ -123,15 +123,9 @@ def write_programs(programs: Mapping[Path, str], *, mode: int = 0o755, dry_run: 
                 do=f"rm {shlex.quote(str(path))}   # or name another --bin",
             )
     for path, text in () if dry_run else programs.items():
-        beside = path.with_name(f".{path.name}.{owner_mark()}")
-        try:
+        with replacing(path, mode) as beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(text, encoding="utf-8", errors="surrogateescape")
-            beside.chmod(mode)
-            beside.replace(path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise disk_error(error, path) from error
 
 
 def _is_ours(path: Path) -> bool:
