@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -14,6 +15,8 @@ def main() -> None:
     py-rattler's background threads can crash an interpreter that tears itself down (exit status 139 after
     all work is done), so the process ends at once when everything is written.
     """
+    # What a command makes lives until it ends: there is little to find, and looking often takes long.
+    gc.set_threshold(100_000)
     try:
         from envforge.cli.app import run
 

@@ -7,7 +7,6 @@ command line comes after all of them.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -200,6 +199,8 @@ def _from_table(table: object, origin: str, *, base: Path, project: bool = False
     found = {}
     for key, value in table.items():
         if key not in KEYS:
+            import difflib
+
             close = difflib.get_close_matches(key, KEYS, n=1)
             raise InputError(
                 f"unknown setting {key!r}",

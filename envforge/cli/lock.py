@@ -17,7 +17,6 @@ from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.cli.specs import base_of, explained, read_specs
 from envforge.errors import AnswerNo, InputError
 from envforge.formats import conda_lock
-from envforge.formats._requirement import check_index, check_project_name
 from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target, VirtualPackage, check_platform, overrides_of, platform_of
 from envforge.model.profile import intersected
@@ -222,10 +221,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
         assumed=tuple(assumed),
         upgrade_all=given["upgrade_all"],
         upgrade=tuple(Upgrade.parse(text) for text in given["upgrade"]),
-        no_binary=tuple(
-            sorted(check_project_name(name, at="--no-binary") for name in given["no_binary"])
-            or _texts(kept.get("no-binary"))
-        ),
+        no_binary=_no_binary(given["no_binary"]) or _texts(kept.get("no-binary")),
         channel_priority=given["channel_priority"] or _priority(kept.get("channel-priority")),
         overrides=overrides_of(os.environ),
         exclude_newer=given["exclude_newer"]
@@ -247,7 +243,19 @@ def _pairs(value: object) -> tuple[tuple[str, str], ...]:
     return tuple((str(k), str(v)) for k, v in sorted(value.items())) if isinstance(value, dict) else ()
 
 
+def _no_binary(given: tuple[str, ...]) -> tuple[str, ...]:
+    if not given:
+        return ()
+    from envforge.formats._requirement import check_project_name
+
+    return tuple(sorted(check_project_name(name, at="--no-binary") for name in given))
+
+
 def _index_of(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    if not given:
+        return ()
+    from envforge.formats._requirement import check_index, check_project_name
+
     found = {}
     for text in given:
         name, equals, url = text.partition("=")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envforge.cli.console import Console, print_result
-from envforge.model.difference import LockDifference
 from envforge.model.lockfile import Lockfile
 from envforge.model.profile import option_for
 from envforge.model.spec import EnvironmentSpec
 
 if TYPE_CHECKING:
+    from envforge.model.difference import LockDifference
     from envforge.resolvers.conda import LesserVariant
 
 __all__ = ["Locked", "print_locked"]

@@ -10,7 +10,6 @@ from pathlib import Path
 from envforge.cli.console import Console, read_text
 from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats import specification
-from envforge.formats.pyproject_toml import has_dependencies
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec
 
@@ -56,11 +55,17 @@ def _read(path: str) -> str:
     return read_text(Path(path), limit=_LIMIT)
 
 
+def _has_dependencies(path: Path) -> bool:
+    from envforge.formats.pyproject_toml import has_dependencies  # which loads all that reads TOML
+
+    return has_dependencies(_read(str(path)))
+
+
 def _inside(directory: Path) -> Path:
     """The specification in a directory: a pyproject.toml that only has the settings of tools is none."""
     for name in _FOUND:
         path = directory / name
-        if path.is_file() and (name != "pyproject.toml" or has_dependencies(_read(str(path)))):
+        if path.is_file() and (name != "pyproject.toml" or _has_dependencies(path)):
             return path
     other = next((name for name in _ALSO if (directory / name).is_file()), "path/to/environment.yml")
     raise InputError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import netrc
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,6 +96,11 @@ def _in_netrc(url: str) -> Login | None:
         paths = [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
     except RuntimeError:  # no home directory
         return None
+    paths = [path for path in paths if path.is_file()]
+    if not paths:
+        return None
+    import netrc
+
     host = urlsplit(url).hostname or ""
     for path in paths:
         try:

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import envforge
 from envforge.edges.credentials import Credentials, Login, RefusedError, certificate
@@ -61,7 +60,11 @@ class _Body:
 def local_path(url: str) -> Path | None:
     """The path that a ``file:`` URL names; ``None`` for any other URL."""
     parts = urlsplit(url)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+    if parts.scheme != "file":
+        return None
+    from urllib.request import url2pathname  # which loads an HTTP client
+
+    return Path(url2pathname(parts.path))
 
 
 class Fetcher:

@@ -16,9 +16,6 @@ import errno
 import hashlib
 import os
 import re
-import shlex
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -121,6 +118,8 @@ def remove_tree(path: Path) -> None:
             Path(name).chmod(0o700)
         function(name)
 
+    import shutil  # which loads all that archives are made with
+
     shutil.rmtree(path, onerror=again)
 
 
@@ -164,6 +163,8 @@ def abandoned(name: str, modified: float) -> bool:
 @contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
     """A directory of one's own in ``parent``, which is made; gone afterwards, whatever happened."""
+    import tempfile
+
     make_directory(parent)
     try:
         directory = Path(tempfile.mkdtemp(prefix=f".work-{owner_mark()}-", dir=parent))
@@ -197,6 +198,8 @@ def exclusive(lock: Path, *, seconds: float) -> Iterator[None]:
     pause = 0.005
     while not _take(lock, mark):
         if time.monotonic() > deadline:
+            import shlex
+
             raise BusyError(
                 "somebody else is changing it",
                 at=str(lock),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -67,6 +66,8 @@ def describe(value: object) -> str:
 
 def suggestion(wrong: str, known: frozenset[str]) -> str:
     """What helps against an unknown key: the one that was probably meant, else all of them."""
+    from difflib import get_close_matches
+
     close = get_close_matches(wrong, sorted(known), n=1)
     return f"did you mean {close[0]}?" if close else f"the known keys are: {', '.join(sorted(known))}"
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
 
 from envforge.errors import InputError
 from envforge.formats._draft import beside
 from envforge.formats._fields import redacted
 from envforge.model.lockfile import canonical_name
+
+if TYPE_CHECKING:  # a specification without requirements does not pay for loading it
+    from packaging.requirements import InvalidRequirement
 
 __all__ = [
     "HEX_DIGITS",
@@ -95,6 +90,13 @@ def hash_of(text: str) -> str:
 
 def artifact_name(path: str) -> str | None:
     """The name of the project that a wheel or an sdist is of, by its file name; ``None`` if it is neither."""
+    from packaging.utils import (
+        InvalidSdistFilename,
+        InvalidWheelFilename,
+        parse_sdist_filename,
+        parse_wheel_filename,
+    )
+
     filename = unquote(path.rsplit("/", 1)[-1])
     try:
         if filename.endswith(".whl"):
@@ -110,6 +112,8 @@ def requirement_text(text: str, source: str) -> str:
     :param source: the file that a path is relative to.
     :raises InputError: for a line that cannot be used; the place is left to the caller.
     """
+    from packaging.requirements import InvalidRequirement, Requirement
+
     match = _PATH.fullmatch(text) or _FILE.fullmatch(text)
     if match is not None:
         return beside(source, unquote(match["path"].strip())) + (match["extras"] or "").replace(" ", "")
@@ -148,6 +152,8 @@ def named_requirement(
     :param url: a URL, or a path, in place of the specifier.
     :raises InputError: as :func:`requirement_text`.
     """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     shown = f"[{','.join(extras)}]" if extras else ""
     if url and _PATH.fullmatch(url):
         if marker:
@@ -213,6 +219,8 @@ def _splits(url: str) -> bool:
 
 
 def _check(text: str) -> None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         Requirement(text)
     except InvalidRequirement as error:

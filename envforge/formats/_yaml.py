@@ -16,6 +16,7 @@ import yaml
 
 from envforge.errors import InputError
 from envforge.formats._fields import redacted
+from envforge.formats._plain_yaml import NUMBER, plainly
 
 __all__ = ["LINE_BREAK", "Unquoted", "compose", "line_of", "line_of_place", "plain", "render"]
 
@@ -234,6 +235,10 @@ class _Plain:
 
 def render(document: object) -> str:
     """``document`` as YAML in the order of its keys: one line a value, nothing by reference."""
+    return plainly(document) or _dumped(document)
+
+
+def _dumped(document: object) -> str:
     text = yaml.dump(
         document,
         Dumper=_Dumper,
@@ -260,10 +265,9 @@ class _Dumper(_BASE):  # type: ignore[misc]
 def _represent_text(dumper: Any, text: str) -> Any:
     # One md5 in a million looks like 71e52: a text to YAML 1.1, and to PyYAML, but a number to the YAML 1.2
     # of rattler, which then refuses the whole file.
-    style = "'" if text[:1] in _NUMERIC and _NUMBER.fullmatch(text) else None
+    style = "'" if text[:1] in _NUMERIC and NUMBER.fullmatch(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _NUMERIC = frozenset("0123456789.+-")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
 _Dumper.add_representer(str, _represent_text)

@@ -18,7 +18,6 @@ import yaml
 from envforge.errors import InputError
 from envforge.formats._draft import Around, Draft, Place, check_group, check_name
 from envforge.formats._fields import redacted, suggestion
-from envforge.formats._pip_lines import PipReader
 from envforge.formats._requirement import check_index
 from envforge.formats._selectors import in_comment, in_key, select
 from envforge.formats._yaml import compose, line_of, plain, render
@@ -55,8 +54,7 @@ def read(text: str, *, source: str, around: Around | None = None) -> Draft:
             do="begin it with: dependencies:",
         )
     draft = Draft(source=source)
-    pip = PipReader(part=draft.pip, around=around or Around())
-    _Reader(text=text, source=source, draft=draft, pip=pip).read(root)
+    _Reader(text=text, source=source, draft=draft, around=around or Around()).read(root)
     return draft
 
 
@@ -85,7 +83,7 @@ class _Reader:
     text: str
     source: str
     draft: Draft
-    pip: PipReader
+    around: Around
     group: str = "main"
     pip_node: yaml.Node | None = None
 
@@ -202,12 +200,15 @@ class _Reader:
         self.pip_node = key
         if _is_null(node):
             return
+        from envforge.formats._pip_lines import PipReader
+
+        pip = PipReader(part=self.draft.pip, around=self.around)
         for item in self.items(node, "pip"):
             text = self.string(item, "a requirement", "write one requirement a line, such as - einops>=0.8")
             place = Place(
                 source=self.source, at=self.at(item), group=self.group, platforms=self.selected(item)
             )
-            self.pip.read_line(text, place)
+            pip.read_line(text, place)
 
     def selected(self, node: yaml.Node) -> tuple[str, ...] | None:
         """The platforms that a selector in the comment behind ``node`` keeps."""

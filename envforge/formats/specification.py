@@ -6,6 +6,7 @@ of every file counts.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,22 +14,20 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path, PurePath
 
-from packaging.specifiers import SpecifierSet
-
 from envforge.errors import InputError
-from envforge.formats import environment_yml, pipfile, pixi_toml, pyproject_toml, requirements_txt
 from envforge.formats._draft import Around, Draft, PipPart
 from envforge.model.spec import EnvironmentSpec, Line
 
 __all__ = ["joined", "read", "read_specification", "tied_to_a_platform"]
 
-_READERS: dict[str, Callable[..., Draft]] = {
-    "environment.yml": environment_yml.read,
-    "pixi.toml": pixi_toml.read,
-    "pyproject.toml": pyproject_toml.read,
-    "requirements.txt": requirements_txt.read,
-    "Pipfile": pipfile.read,
+_READERS = {
+    "environment.yml": "environment_yml",
+    "pixi.toml": "pixi_toml",
+    "pyproject.toml": "pyproject_toml",
+    "requirements.txt": "requirements_txt",
+    "Pipfile": "pipfile",
 }
+"""The module of each format, which is loaded for the first file that is in it."""
 _NAMES = (
     ("pyproject.toml", re.compile(r"(.*[.-])?pyproject\.toml")),
     ("pixi.toml", re.compile(r"(.*[.-])?pixi\.toml")),
@@ -94,7 +93,8 @@ def read_specification(
     for source in dict.fromkeys(sources):
         text = read(source)
         kind = _kind(source, text)
-        drafts.append(_READERS[kind](text, source=source, around=around))
+        reader: Callable[..., Draft] = importlib.import_module(f"envforge.formats.{_READERS[kind]}").read
+        drafts.append(reader(text, source=source, around=around))
         has_environments |= kind == "pixi.toml" or (kind == "pyproject.toml" and "[tool.pixi" in text)
     if insist and not has_environments:
         raise InputError(
@@ -279,6 +279,10 @@ def _conda_version(specifiers: str) -> str:
 
 def _python(asked: Sequence[tuple[str, str]], given: str | None) -> str | None:
     """The one version that the files leave, if they leave one; ``given`` must be one that they allow."""
+    if not asked:
+        return given
+    from packaging.specifiers import SpecifierSet
+
     wanted = SpecifierSet(",".join(text for text, _ in asked))
     if given is not None:
         patches = [given] if given.count(".") > 1 else [f"{given}.{patch}" for patch in _PATCHES]
@@ -290,8 +294,6 @@ def _python(asked: Sequence[tuple[str, str]], given: str | None) -> str | None:
                     do="name another one: envforge lock --python VERSION",
                 )
         return given
-    if not asked:
-        return None
     fitting = {
         f"3.{minor}": [f"3.{minor}.{patch}" for patch in _PATCHES if wanted.contains(f"3.{minor}.{patch}")]
         for minor in _MINORS

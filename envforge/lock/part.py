@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -289,6 +288,8 @@ class Job:
         )
 
     def _hashes(self, record: conda.CondaRecord) -> tuple[str, str]:
+        import tempfile
+
         with tempfile.TemporaryDirectory() as directory:
             got = self.fetcher.download(
                 record.url, Path(directory) / "artifact", sha256=record.sha256, md5=record.md5

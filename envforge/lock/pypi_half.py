@@ -12,10 +12,8 @@ from pathlib import Path
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
 from envforge.errors import EnvforgeError, InputError
-from envforge.lock.clashes import explain
 from envforge.lock.half import Half
 from envforge.lock.options import LockOptions
-from envforge.lock.remedies import Circumstances, remedy, remedy_unknown
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
@@ -27,7 +25,6 @@ from envforge.resolvers._choice import Chosen
 from envforge.resolvers.building import Builder
 from envforge.resolvers.clash import ClashError
 from envforge.resolvers.missing import NoWheelError, UnknownProjectError
-from envforge.resolvers.nearest import listed_files, nearest
 from envforge.resolvers.provided import (
     Channels,
     Distribution,
@@ -105,6 +102,8 @@ class PypiHalf:
         try:
             found = resolve_with_builds(request, self._ports(target, provided), known)
         except ClashError as error:
+            from envforge.lock.clashes import explain
+
             lines = self.spec.conda_for(target.platform)
             explain(error, records, lines, lambda line: self.solve((*lines, line), target, ()))
             raise
@@ -205,6 +204,10 @@ class PypiHalf:
     def _help(
         self, error: NoWheelError | UnknownProjectError, request: pypi.PypiRequest, *, has_conda: bool
     ) -> None:
+        # What helps is looked for only where something is missing.
+        from envforge.lock.remedies import Circumstances, remedy, remedy_unknown
+        from envforge.resolvers.nearest import listed_files, nearest
+
         there = Circumstances(
             target=request.target,
             python=request.python_version,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -62,6 +61,8 @@ def check_upgrades(upgrades: Sequence[Upgrade], previous: Lockfile | None, spec:
     known |= {canonical_name(match[0]): match[0] for match in map(_named, _texts(spec)) if match is not None}
     for upgrade in upgrades:
         if canonical_name(upgrade.name) not in known:
+            import difflib
+
             close = difflib.get_close_matches(canonical_name(upgrade.name), known, n=1)
             raise InputError(
                 f"{upgrade.name} is not locked, and no line asks for it",

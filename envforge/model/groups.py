@@ -94,7 +94,9 @@ def in_groups(
 ) -> tuple[LockedPackage, ...]:
     """The rows with their groups, one of several there several times, one of none in ``main``."""
     return tuple(
-        replace(row, category=group, optional=group != MAIN)
+        row
+        if (row.category, row.optional) == (group, group != MAIN)
+        else replace(row, category=group, optional=group != MAIN)
         for row in rows
         for group in groups[key_of(row)] or (MAIN,)
     )

@@ -71,7 +71,7 @@ class Uv:
         argv += ["--color", "never", "--cache-dir", str(self.cache)]
         env = {"TMPDIR": str(work)}
         if indexes:
-            options, variables = Places(indexes=self.indexes, access=self.access).options()
+            options, variables = Places(indexes=self.indexes, access=self.access, refused=True).options()
             argv += options
             env |= variables | certificate_variables(self.access)
             if self.exclude_newer is not None:

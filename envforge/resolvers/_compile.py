@@ -21,7 +21,7 @@ from envforge.resolvers._places import is_folder
 from envforge.resolvers._request import PINS, PypiRequest, Wanted, cutoff
 from envforge.resolvers._stubs import Stub
 from envforge.resolvers._targets import uv_platform
-from envforge.resolvers._uv_errors import translated
+from envforge.resolvers._uv_errors import is_refusal, translated
 from envforge.resolvers.clash import clashing_url
 from envforge.resolvers.client import certificate_variables
 from envforge.resolvers.missing import UnknownProjectError
@@ -79,9 +79,13 @@ class Compiler:
             work = Path(directory)
             self._write_input(work, stubs)
             done = run(self._command(work, stubs))
-            if done.returncode != 0:
-                return done
-            return read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
+            if done.returncode == 0:
+                return read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
+        places = self.request.places
+        if places.refused or not places.access.keyring or not is_refusal(done.stderr):
+            return done
+        self.request = replace(self.request, places=replace(places, refused=True))
+        return self._once(stubs)
 
     def _failure(self, done: Completed, stubs: Mapping[str, Stub]) -> EnvforgeError:
         error = translated(
@@ -130,9 +134,9 @@ class Compiler:
         for name, lines in (("requirements.in", plain), ("constraints.txt", constraints)):
             (work / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         places = self.request.places
-        pinned = {name: places.fetched(url) for name, url in places.pinned.items()}
         by_name = [(one.name, str(one)) for one in tied] + [(name, name) for name in sorted(self.needed)]
         if by_name:
+            pinned = {name: places.fetched(places.pinned[name]) for name, _ in by_name}
             (work / "pins").mkdir()
             (work / _PINS).write_text(_pins(by_name, pinned), encoding="utf-8")
         preferred = _preferences(self.request.preferred)

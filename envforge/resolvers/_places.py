@@ -25,13 +25,15 @@ class Places:
     simple index in a directory, or a directory of wheels.
     ``index_of`` are projects, by canonical name, and the URL of the one index each is taken from.
     ``find_links`` are URLs of directories or pages that are looked at beside the indexes.
-    ``access`` says where a site has what lies at these URLs.
+    ``access`` says where a site has what lies at these URLs; ``refused`` is whether a host has refused us,
+    so that the keyring is to be asked, too.
     """
 
     indexes: tuple[str, ...] = ()
     index_of: tuple[tuple[str, str], ...] = ()
     find_links: tuple[str, ...] = ()
     access: Access = field(default_factory=Access)
+    refused: bool = False
 
     @property
     def pinned(self) -> dict[str, str]:
@@ -67,7 +69,7 @@ class Places:
         if parts.scheme == "file" or "@" in parts.netloc:
             return place
         credentials = Credentials(self.access)
-        login = credentials.of(place) or (credentials.from_keyring(place) if self.access.keyring else None)
+        login = credentials.of(place) or (credentials.from_keyring(place) if self.refused else None)
         if login is None or not login.user:
             return place
         netloc = f"{quote(login.user, safe='')}:{quote(login.password, safe='')}@{parts.netloc}"

@@ -19,7 +19,7 @@ from envforge.resolvers._stubs import Stub
 from envforge.resolvers.clash import DEPENDS, NAME, clash_in, names
 from envforge.resolvers.missing import NoWheelError, UnknownProjectError
 
-__all__ = ["translated"]
+__all__ = ["is_refusal", "translated"]
 
 _NEEDS = re.compile(rf"({NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({NAME})")
 _MISSING = re.compile(rf"({NAME}) was not found in the (?:package registry|cache|provided package locations)")
@@ -33,6 +33,12 @@ _BROKEN = re.compile(
 )
 _OURS = re.compile(rf"{PINS}(==0)?\s+depends\s+on")
 _URL = re.compile(r"(?:https?|file)://[^\s`)]+")
+_REFUSED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
+
+
+def is_refusal(text: str) -> bool:
+    """Whether uv says that a host does not know us."""
+    return _REFUSED.search(text) is not None
 
 
 def translated(
@@ -74,7 +80,7 @@ def _unknown(
         return None
     if offline and "network was disabled" in text:
         return _offline(f"{' and '.join(missing)}: the index is", request, story)
-    refused = re.search(r"\b(401 Unauthorized|403 Forbidden)\b", text)
+    refused = _REFUSED.search(text)
     if refused:
         return _refused(refused[1], _first_url(text, request), story)
     requirers = [requirer for requirer, name in _NEEDS.findall(text) if name in missing]

@@ -43,8 +43,8 @@ def certificate_variables(access: Access) -> dict[str, str]:
     }
 
 
-def conda_client(access: Access, channels: Sequence[str]) -> Client:
-    """A client for ``channels`` (URLs).
+def conda_client(access: Access, channels: Sequence[str], *, refused: bool = False) -> Client:
+    """A client for ``channels`` (URLs); one of them has ``refused`` us, and the keyring is asked, too.
 
     py-rattler looks for logins in its own file, in netrc and in the machine's keyring as ``pixi`` writes it;
     it is told here of those that it would not find.
@@ -61,7 +61,7 @@ def conda_client(access: Access, channels: Sequence[str]) -> Client:
     own = certificates(access)
     if own is not None:  # read when a client is made, and there is no option that takes a file
         os.environ["SSL_CERT_FILE"] = own
-    headers = _headers(access, channels)
+    headers = _headers(access, channels, refused=refused)
     mirrors = {
         origin: [_without_login(place) for place in places] for origin, places in access.mirrors.items()
     }
@@ -81,7 +81,7 @@ def conda_client(access: Access, channels: Sequence[str]) -> Client:
         return Client.from_config(Config.from_toml('tls-root-certs = "webpki"'))
 
 
-def _headers(access: Access, channels: Sequence[str]) -> dict[str, dict[str, str]]:
+def _headers(access: Access, channels: Sequence[str], *, refused: bool) -> dict[str, dict[str, str]]:
     """What to show to each host, for logins that py-rattler does not find by itself."""
     credentials = Credentials(access)
     found = {}
@@ -90,7 +90,7 @@ def _headers(access: Access, channels: Sequence[str]) -> dict[str, dict[str, str
         login = credentials.of(url)
         if url in channels and login is not None:
             continue  # in the URL, in netrc or in py-rattler's own file
-        if login is None and host and host not in _PUBLIC and urlsplit(url).scheme != "file":
+        if login is None and refused and host and host not in _PUBLIC and urlsplit(url).scheme != "file":
             login = credentials.from_keyring(url)
         if login is not None and login.header is not None:
             found[host] = {"Authorization": login.header}

@@ -6,14 +6,13 @@ package's sha256.
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import local_path
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from rattler.package_streaming import PackageArchive
 
 __all__ = ["Channels", "Distribution", "met_by_conda", "metadata_of_provided", "provided_by"]
+
+T = TypeVar("T")
 
 _INFO = re.compile(
     r"(?:lib/python\d\.\d+t?/|Lib/)?site-packages/"
@@ -67,6 +68,11 @@ class Channels:
     def client(self) -> Client:
         """py-rattler's, made once."""
         return conda_client(self.access, self.urls)
+
+    @cached_property
+    def client_with_keyring(self) -> Client:
+        """The same with the logins of the keyring, for hosts that have refused us."""
+        return conda_client(self.access, self.urls, refused=True)
 
     def local(self, url: str) -> Path | None:
         """Where the file at ``url`` lies on this machine, if it or a mirror of it is a directory."""
@@ -108,7 +114,7 @@ def provided_by(
     :raises CouldNotError: if a channel cannot be read.
     """
     wanted = [record for record in records if record.python_package and record.name not in said]
-    found = asyncio.run(_all(wanted, cache / "provided", channels, offline=offline))
+    found = _run(_all(wanted, cache / "provided", channels, offline=offline)) if wanted else []
     told = {(one.conda.name, one.name) for one in found}
     for record in records:
         for name in map(canonical_name, said.get(record.name, KNOWN.get(record.name, ()))):
@@ -125,9 +131,17 @@ def provided_by(
     return tuple(found)
 
 
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    import asyncio  # which loads a lot, for nothing where conda brings nothing
+
+    return asyncio.run(coroutine)
+
+
 async def _all(
     records: Sequence[CondaRecord], cache: Path, channels: Channels, *, offline: bool
 ) -> list[Distribution]:
+    import asyncio
+
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(record: CondaRecord) -> list[Distribution]:
@@ -138,6 +152,8 @@ async def _all(
 
 
 async def _of(record: CondaRecord, cache: Path, channels: Channels, *, offline: bool) -> list[Distribution]:
+    import asyncio
+
     try:
         text = await asyncio.to_thread(
             remembered, cache, record.sha256, lambda: _listed(record, channels, offline=offline)
@@ -152,7 +168,7 @@ def _listed(record: CondaRecord, channels: Channels, *, offline: bool) -> str:
     """The paths of the distributions' metadata in a package, a line each."""
     if offline and channels.local(record.url) is None:
         raise FileNotFoundError(record.url)
-    return "\n".join(sorted(path for path in asyncio.run(_paths(record, channels)) if _INFO.fullmatch(path)))
+    return "\n".join(sorted(path for path in _run(_paths(record, channels)) if _INFO.fullmatch(path)))
 
 
 def _distributions(record: CondaRecord, paths: Iterable[str]) -> list[Distribution]:
@@ -183,7 +199,14 @@ async def _open(record: CondaRecord, channels: Channels) -> PackageArchive:
     try:
         if local is not None:
             return await PackageArchive.from_path(local)
-        return await PackageArchive.from_url(channels.client, record.url)
+        known = "client_with_keyring" in vars(channels)  # some host has refused us before
+        try:
+            client = channels.client_with_keyring if known else channels.client
+            return await PackageArchive.from_url(client, record.url)
+        except Exception as error:
+            if known or not channels.access.keyring or not re.search(r"\b(401|403)\b", str(error)):
+                raise
+        return await PackageArchive.from_url(channels.client_with_keyring, record.url)
     except FileNotFoundError:
         raise
     except Exception as error:
@@ -206,7 +229,7 @@ def metadata_of_provided(distribution: Distribution, channels: Channels) -> str 
         archive = await _open(distribution.conda, channels)
         return await archive.read_file(str(distribution.path))
 
-    content = asyncio.run(read())
+    content = _run(read())
     return None if content is None else content.decode("utf-8", "replace")
 
 

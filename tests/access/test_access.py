@@ -56,6 +56,7 @@ def serve(context: ssl.SSLContext | None = None) -> Iterator[Host]:
             status = 401 if served.wanted not in (None, shown) else 404 if content is None else 200
             self.send_response(status)
             self.send_header("Content-Length", str(len(content or b"") if status == 200 else 0))
+            self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "text/plain")
             self.end_headers()
             if status == 200 and content:
                 self.wfile.write(content)
@@ -180,6 +181,94 @@ def test_the_keyring_is_asked_where_a_host_refuses(host: Host, tmp_path: Path) -
         )
         assert done.returncode == status, done.stderr
     assert [shown for _, shown in host.asked] == [None, ADA, None]
+
+
+CHANNEL = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from envforge.edges.fetch import Fetcher
+from envforge.errors import CouldNotError
+from envforge.model.access import Access
+from envforge.model.platforms import Target
+from envforge.resolvers.conda import CondaRequest
+from envforge.reporting import Recorder
+from envforge.resolvers.conda.solver import Solver
+from envforge.resolvers.provided import Channels, provided_by
+url, cache, allowed = sys.argv[1:]
+fetcher = Fetcher(access=Access(keyring=allowed == "yes"))
+solver = Solver(cache=Path(cache), fetcher=fetcher, channels=(url,))
+request = CondaRequest(channels=(url,), specs=(), target=Target(platform="linux-64", virtual_packages=()))
+try:
+    solver.known(request, ["b"])
+    [record] = solver.known(request, ["a"])
+    channels = Channels(urls=(url,), access=fetcher.access)
+    record = replace(record, python_package=True)
+    provided_by([record], cache=Path(cache), reporter=Recorder(), channels=channels)
+except CouldNotError as error:
+    print(error.what)
+print("keyring" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "allowed", "said"),
+    [
+        (None, "yes", ["False"]),
+        (ADA, "yes", ["True"]),
+        (ADA, "no", ["the channel answered 401", "False"]),
+    ],
+)
+def test_the_keyring_is_asked_for_a_channel_only_where_it_refuses(
+    host: Host, filled: ChannelBuilder, tmp_path: Path, wanted: str | None, allowed: str, said: list[str]
+) -> None:
+    stock(host, filled, "/chan")
+    host.wanted = wanted
+    (tmp_path / "own_keyring.py").write_text(KEYRING.replace("PORT", str(host.server.server_port)))
+    done = subprocess.run(
+        [sys.executable, "-c", CHANNEL, f"{host.url}/chan", str(tmp_path / "cache"), allowed],
+        env={
+            "PYTHONPATH": str(tmp_path),
+            "PYTHON_KEYRING_BACKEND": "own_keyring.Backend",
+            "HOME": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == said, done.stderr
+    assert (ADA in [shown for _, shown in host.asked]) == (said == ["True"])
+
+
+def test_the_keyring_is_asked_for_an_index_only_where_it_refuses(
+    host: Host, envforge: Shell, tmp_path: Path
+) -> None:
+    host.files["/simple/a/"] = (
+        b'<a href="/a-1.0-py3-none-any.whl#sha256=' + b"0" * 64 + b'" data-core-metadata="true">a</a>'
+    )
+    host.files["/a-1.0-py3-none-any.whl.metadata"] = b"Metadata-Version: 2.1\nName: a\nVersion: 1.0\n"
+    (tmp_path / "own_keyring.py").write_text(KEYRING.replace("PORT", str(host.server.server_port)))
+    spec = f"dependencies: [{{pip: [--index-url {host.url}/simple, a]}}]\nplatforms: [linux-64]\n"
+    (envforge.cwd / "environment.yml").write_text(spec)
+    for wanted, allowed, status in ((None, "1", 0), (ADA, "1", 0), (ADA, "0", 3)):
+        host.wanted = wanted
+        host.asked.clear()
+        done = subprocess.run(
+            [sys.executable, "-m", "envforge", "lock", "-U", "--python", "3.12"],
+            cwd=envforge.cwd,
+            env={
+                "PYTHONPATH": str(tmp_path),
+                "PYTHON_KEYRING_BACKEND": "own_keyring.Backend",
+                "HOME": str(tmp_path),
+                "ENVFORGE_CACHE": str(tmp_path / f"cache-{status}-{wanted is None}"),
+                "ENVFORGE_KEYRING": allowed,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert (ADA in [shown for _, shown in host.asked]) == (wanted is not None and status == 0)
 
 
 def test_a_mirror_is_asked_in_place_of_the_origin(host: Host, other: Host) -> None:

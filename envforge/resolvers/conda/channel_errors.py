@@ -9,7 +9,9 @@ from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.urls import redacted
 from envforge.resolvers.conda.request import CondaRequest
 
-__all__ = ["channel_error"]
+__all__ = ["channel_error", "is_refusal"]
+
+_STATUS = re.compile(r"status (?:client|server) error \((\d{3})", re.IGNORECASE)
 
 
 def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
@@ -17,7 +19,7 @@ def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
     story = redacted(_whole(error))
     url = next((u for u in request.channels if u in story), request.channels[0] if request.channels else "")
     at = redacted(url)
-    status = re.search(r"status (?:client|server) error \((\d{3})", story, re.IGNORECASE)
+    status = _STATUS.search(story)
     if "could not find subdir" in story or (status and status[1] in ("404", "410")):
         return InputError(
             "no such channel: it has no repodata for noarch or the platform",
@@ -53,6 +55,12 @@ def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
         do="try again; if it stays so, the channel serves half a file or something else",
         story=story,
     )
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether one of py-rattler's errors says that a host does not know us."""
+    status = _STATUS.search(_whole(error))
+    return status is not None and status[1] in ("401", "403")
 
 
 def _whole(error: BaseException) -> str:

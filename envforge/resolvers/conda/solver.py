@@ -7,7 +7,6 @@ needs, is read once.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from envforge.edges.fetch import Fetcher
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
 from envforge.resolvers.client import BroughtChannels, conda_client
-from envforge.resolvers.conda.channel_errors import channel_error
+from envforge.resolvers.conda.channel_errors import channel_error, is_refusal
 from envforge.resolvers.conda.preferred import preferred_records
 from envforge.resolvers.conda.request import CondaRecord, CondaRequest, cutoff, parse_match_spec
 
@@ -61,13 +60,21 @@ class Solver:
     @cached_property
     def gateway(self) -> Gateway:
         """The channels' records, as far as they were needed."""
+        return self._gateway(refused=False)
+
+    @cached_property
+    def gateway_with_keyring(self) -> Gateway:
+        """The same with the logins of the keyring, which may ask people: for hosts that have refused us."""
+        return self._gateway(refused=True)
+
+    def _gateway(self, *, refused: bool) -> Gateway:
         from rattler import Gateway, SourceConfig
 
         action: Any = "force-cache-only" if self._offline else "cache-or-fetch"
         return Gateway(
             cache_dir=self._cache / "repodata",
             default_config=SourceConfig(cache_action=action),
-            client=conda_client(self._fetcher.access, self._channels),
+            client=conda_client(self._fetcher.access, self._channels, refused=refused),
         )
 
     def solve(self, request: CondaRequest) -> tuple[CondaRecord, ...]:
@@ -98,16 +105,24 @@ class Solver:
 
     def ask(self, request: CondaRequest, question: Callable[[Asked], Awaitable[T]]) -> T:
         """The answer to ``question`` about ``request``; errors as :meth:`solve` has them."""
+        import asyncio
+
         from rattler.exceptions import GatewayError
 
         platform = request.target.platform
-        asked = Asked(self.gateway, request, [self._brought.place(url, platform) for url in request.channels])
+        places = [self._brought.place(url, platform) for url in request.channels]
 
-        async def answer() -> T:
-            return await question(asked)
+        async def answer(gateway: Gateway) -> T:
+            return await question(Asked(gateway, request, places))
 
+        known = "gateway_with_keyring" in vars(self)  # some host has refused us before
         try:
-            return asyncio.run(answer())
+            return asyncio.run(answer(self.gateway_with_keyring if known else self.gateway))
+        except GatewayError as error:
+            if known or not self._fetcher.access.keyring or not is_refusal(error):
+                raise channel_error(error, request) from error
+        try:
+            return asyncio.run(answer(self.gateway_with_keyring))
         except GatewayError as error:
             raise channel_error(error, request) from error
 
