@@ -61,10 +61,11 @@ def print_locked(console: Console, locked: Locked) -> None:
     lines = [*_platforms(locked.after)]
     if difference is not None and difference:
         lines += _moved(difference, most=None if console.verbose else _MOST)
-    lines.append(f"{locked.path} {_state(locked)}   ({locked.after.digest()[:12]})")
+    digest = locked.after.digest()
+    lines.append(f"{locked.path} {_state(locked)}   ({digest[:12]})")
     document = {
         "lockfile": str(locked.path),
-        "digest": locked.after.digest(),
+        "digest": digest,
         "changed": locked.changed,
         "written": locked.written,
         "platforms": _platforms_document(locked),

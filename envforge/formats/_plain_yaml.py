@@ -7,7 +7,6 @@ printable ASCII, whole numbers and truth values; a document in which there is an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import yaml
 
@@ -33,15 +32,16 @@ def plainly(document: object) -> str | None:
     """``document`` as YAML in the order of its keys; ``None`` if PyYAML has to write it."""
     if not isinstance(document, dict) or not document:
         return None
-    known: dict[str, str] = {}
+    lines: list[str] = []
     try:
-        return "".join(_mapping(document, "", known))
+        _mapping(document, "", lines, {})
     except (_Other, RecursionError):
         return None
+    return "".join(lines)
 
 
-def _mapping(value: dict[object, object], indent: str, known: dict[str, str]) -> Iterator[str]:
-    """The lines of a mapping, the first without its indentation."""
+def _mapping(value: dict[object, object], indent: str, lines: list[str], known: dict[str, str]) -> None:
+    """Add the lines of a mapping, the first without its indentation; ``known`` are texts as written."""
     before = ""
     for key, item in value.items():
         if type(key) is not str or len(key) > _LONGEST_KEY:
@@ -49,32 +49,32 @@ def _mapping(value: dict[object, object], indent: str, known: dict[str, str]) ->
         head = f"{before}{known.get(key) or _text(key, known)}:"
         before = indent
         if type(item) is str:
-            yield f"{head} {known.get(item) or _text(item, known)}\n"
+            lines.append(f"{head} {known.get(item) or _text(item, known)}\n")
         elif type(item) is dict and item:
-            yield f"{head}\n{indent}  "
-            yield from _mapping(item, f"{indent}  ", known)
+            lines.append(f"{head}\n{indent}  ")
+            _mapping(item, f"{indent}  ", lines, known)
         elif type(item) is list and item:
-            yield f"{head}\n{indent}"
-            yield from _list(item, indent, known)
+            lines.append(f"{head}\n{indent}")
+            _list(item, indent, lines, known)
         else:
-            yield f"{head} {_scalar(item)}\n"
+            lines.append(f"{head} {_scalar(item)}\n")
 
 
-def _list(value: list[object], indent: str, known: dict[str, str]) -> Iterator[str]:
+def _list(value: list[object], indent: str, lines: list[str], known: dict[str, str]) -> None:
     before = ""
     for item in value:
         head = f"{before}- "
         before = indent
         if type(item) is str:
-            yield f"{head}{known.get(item) or _text(item, known)}\n"
+            lines.append(f"{head}{known.get(item) or _text(item, known)}\n")
         elif type(item) is dict and item:
-            yield head
-            yield from _mapping(item, f"{indent}  ", known)
+            lines.append(head)
+            _mapping(item, f"{indent}  ", lines, known)
         elif type(item) is list and item:
-            yield head
-            yield from _list(item, f"{indent}  ", known)
+            lines.append(head)
+            _list(item, f"{indent}  ", lines, known)
         else:
-            yield f"{head}{_scalar(item)}\n"
+            lines.append(f"{head}{_scalar(item)}\n")
 
 
 def _scalar(value: object) -> str:
