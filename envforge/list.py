@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from envforge.edges.environments import environment_kind, read_environment
+from envforge.edges.environments import read_environment
+from envforge.edges.installed import environment_kind
 from envforge.errors import EnvforgeError, InputError
 from envforge.formats import lock_json
 from envforge.model.built import built_wheels

@@ -60,6 +60,7 @@ KEYS: Mapping[str, Key] = {
     "allowed-channels": Key(kind="texts", help="the only channels that may be used", by_project=False),
     "trusted-keys": Key(kind="path", help="the keys that may sign bundles", by_project=False),
     "base-image": Key(kind="text", help="the image that recipes start from"),
+    "registry": Key(kind="text", help="the registry, and the path in it, that images are copied to"),
     "mirrors": Key(kind="table", help="where to fetch what lies below a URL", by_project=False),
     "provides": Key(kind="table", help="the distributions that a conda package brings"),
     "ca-certificates": Key(kind="path", help="a site's certificates, as PEM", by_project=False),

@@ -143,32 +143,18 @@ def _pypi(folder: _Folder) -> None:
             pylock_toml.write(folder.lockfile, platform), f"PyPI packages for {platform}, as PEP 751 has it"
         )
     python = f"python{folder.python}" if folder.python else "python3"
+    pip = f"{python} -m venv env\nenv/bin/python -m pip install --no-deps"
     version = f"--python {folder.python} " if folder.python else ""
+    uv = f"uv venv {version}env\nuv pip install --python env --no-deps"
     without = " Conda packages are not in it: they must be there already." if folder.has("conda") else ""
-    folder.tools.append(
-        Tool(
-            title="pip, 26.1 or newer",
-            block=f"{python} -m venv env\n"
-            f"env/bin/python -m pip install --no-deps -r pylock.{folder.first}.toml",
-            note=f"PyPI packages, by URL and sha256.{without}",
-        )
-    )
-    folder.tools.append(
-        Tool(
-            title="pip, older",
-            block=f"{python} -m venv env\n"
-            f"env/bin/python -m pip install --no-deps --require-hashes -r requirements.{folder.first}.txt",
-            note=f"PyPI packages, by version and sha256, from your index.{without}",
-        )
-    )
-    folder.tools.append(
-        Tool(
-            title="uv",
-            block=f"uv venv {version}env\n"
-            f"uv pip install --python env --no-deps -r pylock.{folder.first}.toml",
-            note=f"PyPI packages, by URL and sha256.{without}",
-        )
-    )
+    pylock, by_url = f"-r pylock.{folder.first}.toml", f"PyPI packages, by URL and sha256.{without}"
+    requirements = f"--require-hashes -r requirements.{folder.first}.txt"
+    by_name = f"PyPI packages, by version and sha256, from your index.{without}"
+    folder.tools += [
+        Tool(title="pip, 26.1 or newer", block=f"{pip} {pylock}", note=by_url),
+        Tool(title="pip, older", block=f"{pip} {requirements}", note=by_name),
+        Tool(title="uv", block=f"{uv} {pylock}", note=by_url),
+    ]
 
 
 def _envforge(folder: _Folder) -> None:

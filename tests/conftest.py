@@ -21,7 +21,7 @@ import pytest
 from envforge.demo.channel import ChannelBuilder, DemoChannel, demo_packages
 from envforge.demo.index import DemoIndex, build_demo_index
 from envforge.demo.interpreter import host_platform, python_package
-from envforge.demo.packages import PLACEHOLDER, TIMESTAMP, File, Package, Symlink
+from envforge.demo.packages import PLACEHOLDER, TIMESTAMP, File, Package
 from envforge.edges.machine import glibc_version
 
 # A machine that is busy with other things makes examples slowly; that is no fault of the strategy.
@@ -124,19 +124,22 @@ def smaller(python: Package) -> Package:
     Else every installation and every start of a runtime compiles all of it.
     """
     kept = {path: item for path, item in python.files.items() if not _NEEDLESS.match(path)}
-    return replace(python, files={**kept, **bytecode(kept)})
+    same = {
+        path: item.data
+        for path, item in kept.items()
+        if path.endswith(".py") and isinstance(item, File) and PLACEHOLDER.encode() not in item.data
+    }
+    made = {path: File(data=data) for path, data in bytecode(same).items()}
+    return replace(python, files={**kept, **made})
 
 
-def bytecode(files: Mapping[str, bytes | File | Symlink]) -> dict[str, bytes | File | Symlink]:
-    """That of this Python for every source that is the same in every prefix, by time and size."""
-    found: dict[str, bytes | File | Symlink] = {}
-    for path, item in files.items():
-        if not path.endswith(".py") or not isinstance(item, File) or PLACEHOLDER.encode() in item.data:
-            continue
-        code = compile(item.data, path, "exec", dont_inherit=True, optimize=0)
-        version = 2 if sys.version_info < (3, 11) else marshal.version
-        head = MAGIC_NUMBER + struct.pack("<III", 0, TIMESTAMP, len(item.data) & 0xFFFFFFFF)
-        found[cache_from_source(path)] = File(data=head + marshal.dumps(code, version))
+def bytecode(sources: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What this Python makes of them, by path, as packages bring it: by time and size."""
+    found = {}
+    for path, source in sources.items():
+        code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+        head = MAGIC_NUMBER + struct.pack("<III", 0, TIMESTAMP, len(source) & 0xFFFFFFFF)
+        found[cache_from_source(path)] = head + marshal.dumps(code, marshal.version)
     return found
 
 

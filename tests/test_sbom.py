@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packageurl import PackageURL
@@ -30,6 +29,8 @@ BSD = b"Redistribution and use in source and binary forms\n"
 
 def validate(text: str) -> dict[str, Any]:
     """The document, once the schema of CycloneDX 1.6 takes it."""
+    from cyclonedx.validation.json import JsonStrictValidator  # takes a second, in every worker
+
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     document: dict[str, Any] = json.loads(text)
     return document

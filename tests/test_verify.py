@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Journey, Shell, Warmed
+from tests.node.world import run_all
 
 
 @pytest.fixture
@@ -94,19 +95,19 @@ def test_another_lock_is_not_proof(envforge: Shell, prefix: Path, journey: Journ
     done.assert_error(2, "another lock")
 
 
-def test_what_is_no_environment_is_said(envforge: Shell, prefix: Path, tmp_path: Path) -> None:
+def test_what_is_no_environment_is_said(envforge: Shell, tmp_path: Path) -> None:
     envforge("verify", tmp_path / "nowhere", status=None).assert_error(2, "no such directory")
     envforge("verify", tmp_path, status=None).assert_error(2, "no receipt")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"\xff\xfe", b'{"envforge_receipt": 99}', b'{"envforge_receipt": 1}', b"[" * 100_000],
-    ids=["empty", "cut", "list", "binary", "newer", "bare", "deep"],
-)
-def test_a_receipt_that_cannot_be_read_is_refused(envforge: Shell, prefix: Path, content: bytes) -> None:
-    spoil(prefix / ".envforge" / "receipt.json", content)
-    envforge("verify", prefix, status=None).assert_error(2, "receipt.json")
+def test_a_receipt_that_cannot_be_read_is_refused(envforge: Shell, prefix: Path) -> None:
+    """Empty, cut, a list, no text, newer, bare, deep."""
+    for content in (
+        b"", b"{", b"[]", b"\xff\xfe", b'{"envforge_receipt": 99}', b'{"envforge_receipt": 1}', b"[" * 100_000
+    ):  # fmt: skip
+        spoil(prefix / ".envforge" / "receipt.json", content)
+        (ended,) = run_all(envforge, [("verify", prefix)])
+        ended.assert_error(2, "receipt.json")
 
 
 def test_a_receipt_cannot_name_a_path_outside(envforge: Shell, prefix: Path) -> None:

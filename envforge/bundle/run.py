@@ -10,7 +10,7 @@ from pathlib import Path
 import envforge
 from envforge.bundle.file import Member, places, write_bundle
 from envforge.bundle.parts import CarriedRuntime, Locate, Part, Parts, collect
-from envforge.edges.scratch import disk_error, owner_mark, sweep_beside
+from envforge.edges.scratch import replacing, sweep_beside
 from envforge.layout.plan import LockfileInput, check_no_secrets, lock_name
 from envforge.model.bundle import Header
 from envforge.node.activate import label
@@ -78,17 +78,10 @@ def bundle(
     carried = None if runtime is None or runtime.there else runtime
     members = _members(parts, carried, manifest, locate)
     sweep_beside(path)
-    beside = path.with_name(f".{path.name}.{owner_mark()}")
-    try:
-        with reporter.task("writing", sum(size for _, size, _, _ in members)) as progress:
-            header = _header(part, parts, carried, members)
-            sha256, size = write_bundle(beside, header, members, progress.advance)
-        beside.chmod(0o755)
-        beside.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    total = sum(size for _, size, _, _ in members)
+    with replacing(path, 0o755) as beside, reporter.task("writing", total) as progress:
+        header = _header(part, parts, carried, members)
+        sha256, size = write_bundle(beside, header, members, progress.advance)
     return BundleResult(
         path=path,
         sha256=sha256,

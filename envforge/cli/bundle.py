@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
 from envforge.cli.defaults import network
+from envforge.cli.options import platform_option
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ __all__ = ["command"]
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: NAME-PLATFORM-DIGEST8.sh]"
 )
-@click.option(
-    "-p",
-    "--platform",
-    shell_complete=completing.platforms,
-    help="For which platform.  [default: the lock's only Linux platform]",
-)
+@platform_option("For which platform.  [default: the lock's only Linux platform]")
 @click.option("--group", "groups", multiple=True, help="Carry this group, too; repeatable.")
 @click.option("--lock", metavar="NAME", help="Which lock of a mirror.")
 @click.option(
@@ -128,6 +123,7 @@ def _squashfs(console: Console, output: Path, **words: Any) -> int:
     from envforge.cli.image import write_squashfs_of
 
     rest = {"prefix": "/opt/env", "base": None, "no_runtime": True, "stores": (), "dry_run": False}
+    rest |= {"expect_lock": None}
     return write_squashfs_of(console, output, compression="gzip", jobs=None, **rest, **words)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from envforge.cli.options import together
 from envforge.reporting import Progress, Reporter, human_size
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "write_atomically",
 ]
 
-F = TypeVar("F", bound=Callable[..., Any])
 _LONGEST_DIARY = 10_000
 _diary: list[str] = []
 """What was said by this process, and what was not said for want of a terminal; for the log of a failure."""
@@ -38,6 +38,8 @@ class Console(Reporter):
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    noted: set[str] = field(default_factory=set, compare=False)
+    """Notes so far: what holds for several platforms is said once."""
 
     @property
     def _lively(self) -> bool:
@@ -50,7 +52,8 @@ class Console(Reporter):
 
     def note(self, text: str) -> None:
         _write_down(f"note: {text}")
-        if not self.quiet:
+        if not self.quiet and text not in self.noted:
+            self.noted.add(text)
             click.echo(f"note: {text}", err=True)
 
     def detail(self, text: str) -> None:
@@ -109,17 +112,12 @@ def _bar(text: str, total: int | None, unit: str) -> AbstractContextManager[Prog
     return drawn()
 
 
-def output_options(function: F) -> F:
-    """The options that every subcommand takes: ``--json``, ``--quiet``, ``--verbose``."""
-    for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Say each step, also without a terminal."),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors."),
-        click.option(
-            "--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."
-        ),
-    ):
-        function = option(function)
-    return function
+output_options = together(
+    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors."),
+    click.option("-v", "--verbose", is_flag=True, help="Say each step, also without a terminal."),
+)
+"""The options that every subcommand takes."""
 
 
 def print_result(console: Console, lines: Iterable[str], document: Mapping[str, Any]) -> None:

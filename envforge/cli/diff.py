@@ -10,6 +10,7 @@ import click
 from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.differences import difference_document, markdown_lines, summary, text_lines
+from envforge.cli.options import platforms_option
 from envforge.errors import InputError
 from envforge.model.difference import LockDifference
 from envforge.model.graph import Asked
@@ -23,14 +24,7 @@ _LOCKFILE = "conda-lock.yml"
 @click.command("diff")
 @click.argument("old", metavar="[OLD", required=False, shell_complete=completing.sources)
 @click.argument("new", metavar="[NEW]]", required=False, shell_complete=completing.sources)
-@click.option(
-    "-p",
-    "--platform",
-    "platforms",
-    multiple=True,
-    shell_complete=completing.platforms,
-    help="Only on this platform; repeatable.",
-)
+@platforms_option("Only on this platform; repeatable.")
 @click.option(
     "--format",
     "form",

@@ -10,6 +10,7 @@ import click
 
 from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.options import platforms_option
 from envforge.errors import InputError
 from envforge.model.foreign import Loss, Written
 from envforge.model.lockfile import Lockfile
@@ -24,14 +25,8 @@ _NAMED = 4
 @click.command("export")
 @click.argument("name", metavar="FORMAT", shell_complete=completing.formats)
 @click.argument("source", metavar="[LOCKFILE]", default="conda-lock.yml", type=click.Path(path_type=Path))
-@click.option(
-    "-p",
-    "--platform",
-    "platforms",
-    multiple=True,
-    shell_complete=completing.platforms,
-    help="Which platform of the lock; repeatable.  [default: with -o DIR all, else the only one or this "
-    "machine's]",
+@platforms_option(
+    "Which platform of the lock; repeatable.  [default: with -o DIR all, else the only one or this machine's]"
 )
 @click.option("--group", "groups", multiple=True, help="Also export this group; repeatable.")
 @click.option(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
-from envforge.cli.image_job import Job, image_options
+from envforge.cli.image_job import Job, image_options, registry_place, site_base
 from envforge.errors import InputError
+from envforge.model.mpi import mpi_family
 from envforge.node.activate import RUN
+
+if TYPE_CHECKING:
+    from envforge.node.image_tree import ImageTree
 
 __all__ = ["command", "write_squashfs_of"]
 
@@ -26,9 +30,20 @@ def command() -> None:
 
 @command.command("oci", short_help="An OCI archive, which docker load reads, too.")
 @image_options
-@click.option("--base", metavar="BASE", help=f"What to start from: {_BASE}  [default: nothing]")
+@click.option(
+    "--base",
+    metavar="BASE",
+    help=f"What to start from: {_BASE}  [default: the setting base-image, else nothing]",
+)
+@click.option(
+    "--registry",
+    metavar="HOST/PATH",
+    help="A site's registry, for the lines that come next, and what Shifter pulls.  [default: the setting]",
+)
 @output_options
-def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **words: Any) -> int:
+def image_oci(
+    *, as_json: bool, quiet: bool, verbose: bool, registry: str | None, output: Path, **words: Any
+) -> int:
     """Write an OCI archive with the environment of SOURCE at --prefix, on top of --base.
 
     SOURCE is a bundle, a mirror, a lockfile or a prefix.  No daemon, no root and no container tool is needed,
@@ -38,6 +53,8 @@ def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
     from envforge.image.oci import write_oci
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
+    place = registry_place(registry)
+    words["base"] = words["base"] or site_base()
     job = Job.of(console, output, **words)
     if job.dry_run:
         return job.would()
@@ -64,8 +81,22 @@ def image_oci(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
         console.note(f"next: apptainer build {image} oci-archive:{file}")
         console.note(_ROOM)
         console.note(f"or: podman load -i {file}   # or docker load; it is localhost/{name}:latest then")
-    console.note(f"or: skopeo copy oci-archive:{file} docker://REGISTRY/{name}:TAG")
+    named = f"{place or 'REGISTRY'}/{name}:{made.tree.facts.lock[:12]}"
+    console.note(f"or: skopeo copy oci-archive:{file} docker://{named}")
+    if place is not None and result.base is not None:
+        _tell_shifter(console, named, made.tree)
     return 0
+
+
+def _tell_shifter(console: Console, named: str, tree: ImageTree) -> None:
+    """What its gateway pulls, and where its way with MPI has a limit."""
+    console.note(f"then, for Shifter: shifterimg pull docker:{named}")
+    console.note(f"and: shifter --image=docker:{named} {tree.facts.prefix}/{RUN} COMMAND")
+    if mpi_family(tree.receipt.packages) == "openmpi":
+        console.note(
+            "Shifter puts the site's MPICH in place of the image's; the one in it is Open MPI, for which it "
+            "cannot stand: lock with mpich to run on several nodes"
+        )
 
 
 @command.command("squashfs", short_help="A SquashFS: one file that is mounted at the prefix.")
@@ -157,7 +188,9 @@ def image_tree(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **wor
 
 @command.command("sif", short_help="A SIF, through the Apptainer that is here.")
 @image_options
-@click.option("--base", metavar="BASE", required=True, help=f"What to start from: {_BASE}")
+@click.option(
+    "--base", metavar="BASE", help=f"What to start from: {_BASE}  [default: the setting base-image]"
+)
 @output_options
 def image_sif(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **words: Any) -> int:
     """Write a SIF of SOURCE on top of --base, through apptainer or singularity, always with the same options.
@@ -170,6 +203,13 @@ def image_sif(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     tool = find_apptainer()
+    words["base"] = words["base"] or site_base()
+    if words["base"] is None:
+        raise InputError(
+            "no base image was named, and a SIF needs one to run",
+            at="--base",
+            do="--base base.oci.tar | --base docker:NAME@sha256:HEX",
+        )
     job = Job.of(console, output, **words)
     if job.dry_run:
         return job.would()

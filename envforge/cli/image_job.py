@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from envforge.cli.console import Console, print_result
+from envforge.cli.options import together
 from envforge.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,48 +26,51 @@ if TYPE_CHECKING:
     from envforge.node.image_tree import ImageTree
     from envforge.node.sources import ArtifactSource
 
-__all__ = ["Job", "Made", "image_options"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["Job", "Made", "image_options", "registry_place", "site_base"]
 
 
-def image_options(function: F) -> F:
-    """The source and the options of every kind of image."""
-    for option in reversed(
-        (
-            click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path)),
-            click.option(
-                "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."
-            ),
-            click.option(
-                "--prefix", default="/opt/env", show_default=True, help="Where the environment is in it."
-            ),
-            click.option(
-                "-p", "--platform", help="For which platform.  [default: the source's only Linux platform]"
-            ),
-            click.option("--group", "groups", multiple=True, help="This group, too; repeatable."),
-            click.option("--lock", metavar="NAME", help="Which lock of a mirror."),
-            click.option(
-                "--expect-lock", metavar="sha256:HEX", help="Refuse to make an image of any other lockfile."
-            ),
-            click.option("--no-runtime", is_flag=True, help="Leave out the envforge that a bundle brings."),
-            click.option(
-                "--store",
-                "stores",
-                multiple=True,
-                type=click.Path(path_type=Path),
-                help="Unpack and link here.  [default: the cache; on a node, beside the output]",
-            ),
-            click.option(
-                "-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]"
-            ),
-            click.option(
-                "--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+image_options = together(
+    click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path)),
+    click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."),
+    click.option("--prefix", default="/opt/env", show_default=True, help="Where the environment is in it."),
+    click.option("-p", "--platform", help="For which platform.  [default: the source's only Linux platform]"),
+    click.option("--group", "groups", multiple=True, help="This group, too; repeatable."),
+    click.option("--lock", metavar="NAME", help="Which lock of a mirror."),
+    click.option(
+        "--expect-lock", metavar="sha256:HEX", help="Refuse to make an image of any other lockfile."
+    ),
+    click.option("--no-runtime", is_flag=True, help="Leave out the envforge that a bundle brings."),
+    click.option(
+        "--store",
+        "stores",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Unpack and link here.  [default: the cache; on a node, beside the output]",
+    ),
+    click.option("-j", "--jobs", type=click.IntRange(1, 256), help="Threads.  [default: what is allowed]"),
+    click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."),
+)
+"""The source and the options of every kind of image."""
+
+
+def site_base() -> str | None:
+    """The base that the settings name, if it is one that an image can be written on without a tool."""
+    from envforge.settings import load_settings
+
+    named = load_settings().text("base-image")
+    return named if named is not None and not named.startswith("localimage:") else None
+
+
+def registry_place(named: str | None) -> str | None:
+    """The registry that was named, or that the settings name, with the path that images have in it.
+
+    :raises InputError: if it is none.
+    """
+    from envforge.model.image import check_registry
+    from envforge.settings import load_settings
+
+    place = named or load_settings().text("registry")
+    return None if place is None else check_registry(place)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
+from envforge.cli.options import together
+
 __all__ = ["use_options"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def use_options(function: F) -> F:
-    """How an image is started; of no account for a prefix."""
-    for option in reversed(
-        (
-            click.option(
-                "--base",
-                type=click.Path(path_type=Path),
-                help="Of an environment alone (SquashFS): the image to start it in.",
-            ),
-            click.option(
-                "--bind",
-                "binds",
-                multiple=True,
-                metavar="SRC[:DST]",
-                help="Of an image: a directory of this machine to have in it, too; repeatable.",
-            ),
-            click.option("--no-gpu", is_flag=True, help="Of an image: leave the GPUs outside."),
-        )
-    ):
-        function = option(function)
-    return function
+use_options = together(
+    click.option(
+        "--base",
+        type=click.Path(path_type=Path),
+        help="Of an environment alone (SquashFS): the image to start it in.",
+    ),
+    click.option(
+        "--bind",
+        "binds",
+        multiple=True,
+        metavar="SRC[:DST]",
+        help="Of an image: a directory of this machine to have in it, too; repeatable.",
+    ),
+    click.option("--no-gpu", is_flag=True, help="Of an image: leave the GPUs outside."),
+)
+"""How an image is started; of no account for a prefix."""

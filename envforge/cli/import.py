@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.cli.defaults import network
+from envforge.cli.options import platforms_option
 from envforge.errors import InputError
 from envforge.importing import Imported, ImportOptions
 from envforge.model.foreign import ForeignLock
@@ -39,14 +39,7 @@ _LARGEST = 100_000_000
 @click.option(
     "--spec", type=click.Path(path_type=Path), help="Also write the specification: environment.yml."
 )
-@click.option(
-    "-p",
-    "--platform",
-    "platforms",
-    multiple=True,
-    shell_complete=completing.platforms,
-    help="Lock for this platform; repeatable.  [default: all]",
-)
+@platforms_option("Lock for this platform; repeatable.  [default: all]")
 @click.option(
     "--profile",
     "profiles",

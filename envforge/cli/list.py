@@ -9,6 +9,7 @@ import click
 
 from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result
+from envforge.cli.options import platform_option
 from envforge.cli.tables import aligned
 from envforge.errors import EnvforgeError, InputError
 from envforge.model.holding import Holding, build_of, origin_of
@@ -28,9 +29,7 @@ _KINDS = {"prefix": "envforge", "conda": "conda", "venv": "virtual environment"}
     shell_complete=completing.sources,
 )
 @click.option("--root", type=click.Path(path_type=Path), help="List the environments below this directory.")
-@click.option(
-    "-p", "--platform", shell_complete=completing.platforms, help="Only the packages of this platform."
-)
+@platform_option("Only the packages of this platform.")
 @click.option("--lock", metavar="NAME", help="Which lock of a mirror.")
 @output_options
 def command(

@@ -12,6 +12,7 @@ import click
 from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
 from envforge.cli.defaults import check_allowed, network, with_defaults
+from envforge.cli.options import platforms_option
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.cli.specs import base_of, explained, read_specs
 from envforge.errors import AnswerNo, InputError
@@ -38,14 +39,7 @@ __all__ = ["command", "lock_options"]
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The lockfile.  [default: conda-lock.yml]"
 )
-@click.option(
-    "-p",
-    "--platform",
-    "platforms",
-    multiple=True,
-    shell_complete=completing.platforms,
-    help="Lock for this platform; repeatable.",
-)
+@platforms_option("Lock for this platform; repeatable.")
 @click.option(
     "--profile",
     "profiles",

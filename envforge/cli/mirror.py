@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from envforge.cli import completing
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
+from envforge.cli.options import platforms_option
 from envforge.errors import InputError
 from envforge.formats import conda_lock
 from envforge.model.platforms import check_platform
@@ -17,14 +17,7 @@ __all__ = ["command"]
 
 @click.command("mirror")
 @click.argument("paths", metavar="[LOCKFILE]... DIR", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-p",
-    "--platform",
-    "platforms",
-    multiple=True,
-    shell_complete=completing.platforms,
-    help="Only what this platform needs; repeatable.",
-)
+@platforms_option("Only what this platform needs; repeatable.")
 @click.option("--prune", is_flag=True, help="Remove artifacts that no lockfile in the mirror needs.")
 @click.option(
     "-j", "--jobs", default=8, show_default=True, help="Downloads at once.", type=click.IntRange(1, 64)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import click
 
 import envforge
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.options import together
 from envforge.errors import InputError
 from envforge.settings import load_settings
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 _WHEELS = "envforge-wheels"
 _ROOM = "where /tmp is small, set APPTAINER_TMPDIR to a local directory with room for the image"
 
@@ -34,33 +33,24 @@ def command() -> None:
     """Print a recipe, from which another tool builds an image with the environment in it."""
 
 
-def recipe_options(function: F) -> F:
-    """The source and the options of every recipe."""
-    for option in reversed(
-        (
-            click.argument("source", type=click.Path(path_type=Path)),
-            click.option(
-                "-o", "--output", type=click.Path(path_type=Path), help="Write FILE.  [default: stdout]"
-            ),
-            click.option(
-                "--prefix",
-                default="/opt/env",
-                show_default=True,
-                help="Where the environment is in the image.",
-            ),
-            click.option(
-                "--mpi",
-                metavar="MODEL",
-                help="hybrid: the image's own, started by the cluster's launcher; bind:DIR: the cluster's.",
-            ),
-            click.option(
-                "--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."
-            ),
-            output_options,
-        )
-    ):
-        function = option(function)
-    return function
+recipe_options = together(
+    click.argument("source", type=click.Path(path_type=Path)),
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="Write FILE.  [default: stdout]"),
+    click.option(
+        "--prefix",
+        default="/opt/env",
+        show_default=True,
+        help="Where the environment is in the image.",
+    ),
+    click.option(
+        "--mpi",
+        metavar="MODEL",
+        help="hybrid: the image's own, started by the cluster's launcher; bind:DIR: the cluster's.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."),
+    output_options,
+)
+"""The source and the options of every recipe."""
 
 
 @command.command("singularity", short_help="An Apptainer/Singularity definition file.")

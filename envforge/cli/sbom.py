@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from envforge.cli import completing
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.options import platform_option
 from envforge.errors import InputError
 from envforge.model.bill import PackageFacts
 from envforge.model.lockfile import LockedPackage, Lockfile
@@ -26,12 +26,7 @@ __all__ = ["command"]
     default="conda-lock.yml",
     type=click.Path(path_type=Path),
 )
-@click.option(
-    "-p",
-    "--platform",
-    shell_complete=completing.platforms,
-    help="Which platform of the lock.  [default: the only one, or this machine's]",
-)
+@platform_option("Which platform of the lock.  [default: the only one, or this machine's]")
 @click.option("--group", "groups", multiple=True, help="Also list this group; repeatable.")
 @click.option("--lock", metavar="NAME", help="Which lock of the mirror, where it holds several.")
 @click.option("--licenses", is_flag=True, help="The licences and their texts instead, as plain text.")

@@ -9,6 +9,7 @@ import click
 from envforge.cli import completing
 from envforge.cli.choosing import one_platform
 from envforge.cli.console import Console, output_options, print_result
+from envforge.cli.options import lockfile_option, platforms_option
 from envforge.cli.tables import cut, width
 from envforge.errors import AnswerNo
 from envforge.model.graph import Graph, Key, graph_of, tops
@@ -26,24 +27,8 @@ _LEAST = 20
 
 @click.command("tree")
 @click.argument("package", metavar="[PKG]", required=False, shell_complete=completing.packages)
-@click.option(
-    "-l",
-    "--lockfile",
-    "source",
-    default="conda-lock.yml",
-    show_default=True,
-    metavar="SOURCE",
-    shell_complete=completing.sources,
-    help="Of this lockfile, mirror, bundle or prefix.",
-)
-@click.option(
-    "-p",
-    "--platform",
-    "named",
-    multiple=True,
-    shell_complete=completing.platforms,
-    help="For this platform; repeatable.  [default: this machine's, or the first that is locked]",
-)
+@lockfile_option("Of this lockfile, mirror, bundle or prefix.")
+@platforms_option("For this platform; repeatable.  [default: this machine's, or the first that is locked]")
 @click.option("--reverse", is_flag=True, help="Who needs it, instead of what it needs.")
 @click.option("--depth", type=click.IntRange(min=0), help="No more than N levels below the top.")
 @output_options
@@ -51,7 +36,7 @@ def command(
     package: str | None,
     *,
     source: str,
-    named: tuple[str, ...],
+    platforms: tuple[str, ...],
     reverse: bool,
     depth: int | None,
     as_json: bool,
@@ -69,7 +54,7 @@ def command(
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     held = holding(source, reporter=console)
     drawn = []
-    for platform in one_platform(held.lockfile, named):
+    for platform in one_platform(held.lockfile, platforms):
         graph = graph_of(held.lockfile, platform, held.groups)
         starts = _starts(held, graph, package, reverse=reverse)
         if starts:
@@ -77,7 +62,7 @@ def command(
     if not drawn:
         raise AnswerNo(
             f"{package} is not in {source}" if package else f"there is nothing in {source}",
-            at=", ".join(one_platform(held.lockfile, named)),
+            at=", ".join(one_platform(held.lockfile, platforms)),
             do=f"envforge list {source}",
         )
     document = {

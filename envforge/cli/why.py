@@ -9,6 +9,7 @@ import click
 from envforge.cli import completing
 from envforge.cli.choosing import chosen_platforms
 from envforge.cli.console import Console, output_options, print_result
+from envforge.cli.options import lockfile_option, platforms_option
 from envforge.cli.tables import cut, width
 from envforge.why import Presence, Reason, why
 
@@ -21,30 +22,14 @@ _NAMED = 3
 
 @click.command("why")
 @click.argument("package", metavar="PKG", shell_complete=completing.packages)
-@click.option(
-    "-l",
-    "--lockfile",
-    "source",
-    default="conda-lock.yml",
-    show_default=True,
-    metavar="SOURCE",
-    shell_complete=completing.sources,
-    help="In this lockfile, mirror, bundle or prefix.",
-)
-@click.option(
-    "-p",
-    "--platform",
-    "named",
-    multiple=True,
-    shell_complete=completing.platforms,
-    help="On this platform; repeatable.  [default: all that are locked]",
-)
+@lockfile_option("In this lockfile, mirror, bundle or prefix.")
+@platforms_option("On this platform; repeatable.  [default: all that are locked]")
 @output_options
 def command(
     package: str,
     *,
     source: str,
-    named: tuple[str, ...],
+    platforms: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -58,7 +43,7 @@ def command(
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     held = holding(source, reporter=console)
-    found = why(held, package, chosen_platforms(held.lockfile, named))
+    found = why(held, package, chosen_platforms(held.lockfile, platforms))
     document = {"source": source, "package": package, "found": [_document(one) for one in found]}
     print_result(console, _lines(found, verbose=verbose), document)
     return 0

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envforge.edges.installed import environment_kind, record_paths, site_packages
 from envforge.errors import CouldNotError, InputError
 from envforge.model.graph import Asked
 from envforge.model.holding import Holding
@@ -26,7 +27,7 @@ from envforge.model.platforms import PLATFORMS, platform_of
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 
-__all__ = ["environment_kind", "read_environment"]
+__all__ = ["read_environment"]
 
 _LARGEST = 50_000_000  # bytes of one record; tens of thousands of files are a few million
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,13 +52,6 @@ class _Found:
             self.asked.append(Asked(name=row.name, manager=row.manager, text=asked))
 
 
-def environment_kind(path: Path) -> str | None:
-    """``conda`` or ``venv`` if an environment of that kind lies at ``path``, else ``None``."""
-    if (path / "conda-meta").is_dir():
-        return "conda"
-    return "venv" if (path / "pyvenv.cfg").is_file() else None
-
-
 def read_environment(path: Path, *, reporter: Reporter) -> Holding:
     """What is installed in the conda or virtual environment at ``path``.
 
@@ -72,8 +66,8 @@ def read_environment(path: Path, *, reporter: Reporter) -> Holding:
         raise InputError("no conda or virtual environment", at=str(path), do="name the right directory")
     found = _Found()
     platform, owned = _conda(path, found) if kind == "conda" else (_here(), set())
-    for site_packages in _site_packages(path):
-        _python(path, site_packages, platform, owned, found)
+    for folder in site_packages(path):
+        _python(path, folder, platform, owned, found)
     if found.unusable:
         named = ", ".join(found.unusable[:4]) + (", …" if len(found.unusable) > 4 else "")
         reporter.note(f"{path}: {len(found.unusable)} records cannot be used, and are left out: {named}")
@@ -103,7 +97,7 @@ def _here() -> str:
 
 def _conda(path: Path, found: _Found) -> tuple[str, set[str]]:
     """The platform of a conda environment, and the metadata of Python packages that conda's own brought."""
-    records = dict(_records(path / "conda-meta", found))
+    records = dict(_records(path, found))
     subdirs = Counter(str(record.get("subdir")) for record in records.values())
     native = [subdir for subdir, _ in subdirs.most_common() if subdir in PLATFORMS]
     platform = native[0] if native else _here()
@@ -127,10 +121,9 @@ def _conda(path: Path, found: _Found) -> tuple[str, set[str]]:
     return platform, owned
 
 
-def _records(folder: Path, found: _Found) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(environment: Path, found: _Found) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        paths = sorted(folder.glob("*.json"))
-        for path in paths:
+        for path in record_paths(environment):
             record = _document(path)
             if record is None:
                 found.unusable.append(path.stem)
@@ -138,7 +131,9 @@ def _records(folder: Path, found: _Found) -> Iterator[tuple[str, dict[str, Any]]
                 yield path.stem, record
     except OSError as error:
         raise CouldNotError(
-            f"cannot be read: {error.strerror or error}", at=str(folder), do="check who may read it"
+            f"cannot be read: {error.strerror or error}",
+            at=str(environment / "conda-meta"),
+            do="check who may read it",
         ) from error
 
 
@@ -196,16 +191,11 @@ def _requested(record: Mapping[str, Any]) -> str | None:
 # -- PyPI ----------------------------------------------------------------------------------------------
 
 
-def _site_packages(path: Path) -> list[Path]:
-    found = [*path.glob("lib/python[23]*/site-packages"), path / "Lib" / "site-packages"]
-    return [folder for folder in found if folder.is_dir() and not folder.parent.is_symlink()]
-
-
-def _python(path: Path, site_packages: Path, platform: str, owned: set[str], found: _Found) -> None:
+def _python(path: Path, folder: Path, platform: str, owned: set[str], found: _Found) -> None:
     """What pip, uv or another tool put beside what conda brought."""
-    prefix = f"{site_packages.relative_to(path).as_posix()}/"
+    prefix = f"{folder.relative_to(path).as_posix()}/"
     known = {row.name for row in found.rows if row.manager == "pip"}
-    for distribution in importlib.metadata.distributions(path=[str(site_packages)]):
+    for distribution in importlib.metadata.distributions(path=[str(folder)]):
         info = getattr(distribution, "_path", None)
         name = str(info and Path(info).name)
         if f"{prefix}{name}" in owned:

@@ -18,7 +18,14 @@ from pathlib import Path
 from envforge.edges.archive import BROKEN_ZIP, ENTRY_LIMIT
 from envforge.errors import CouldNotError, InputError
 
-__all__ = ["InstalledTexts", "is_archive", "read_installed"]
+__all__ = [
+    "InstalledTexts",
+    "environment_kind",
+    "is_archive",
+    "read_installed",
+    "record_paths",
+    "site_packages",
+]
 
 _RECORD_LIMIT = 64 << 20
 """Bytes of one record; those of packages with 100,000 files have some 30 MB."""
@@ -52,6 +59,32 @@ class InstalledTexts:
     history: str | None = None
     venv: str | None = None
     distributions: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def environment_kind(path: Path) -> str | None:
+    """``conda`` or ``venv`` if an environment of that kind lies at ``path``, else ``None``."""
+    if (path / "conda-meta").is_dir():
+        return "conda"
+    return "venv" if (path / "pyvenv.cfg").is_file() else None
+
+
+def record_paths(path: Path) -> list[Path]:
+    """Where conda's records of the environment at ``path`` lie, one a package."""
+    return sorted((path / "conda-meta").glob("*.json"))
+
+
+def site_packages(path: Path) -> list[Path]:
+    """The directories of the environment at ``path`` in which distributions lie, each by its own name.
+
+    ``lib64`` is a link to ``lib`` in most virtual environments, and a conda environment has a ``python3.1``
+    that is one to ``python3.11``.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in ("lib/python*/site-packages", "lib64/python*/site-packages", "Lib/site-packages"):
+        for folder in sorted(path.glob(pattern)):
+            if folder.is_dir() and not folder.parent.is_symlink():
+                found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def is_archive(path: Path) -> str | None:
@@ -128,19 +161,14 @@ def _limit(match: re.Match[str]) -> int:
 
 
 def _from_directory(path: Path) -> Iterator[tuple[re.Match[str], bytes]]:
-    places = [path / "pyvenv.cfg", *sorted((path / "conda-meta").glob("*.json")), path / "conda-meta/history"]
-    for pattern in ("lib/python*/site-packages", "lib64/python*/site-packages", "Lib/site-packages"):
-        for folder in sorted(path.glob(f"{pattern}/*.dist-info")):
+    places = [path / "pyvenv.cfg", *record_paths(path), path / "conda-meta/history"]
+    for packages in site_packages(path):
+        for folder in sorted(packages.glob("*.dist-info")):
             places += [folder / name for name in sorted(_FILES)]
-    seen = set()
     for place in places:
         match = _wanted(place.relative_to(path).as_posix())
         if match is None or not place.is_file():
             continue
-        real = place.resolve()
-        if real in seen:  # lib64 is a link to lib in most virtual environments
-            continue
-        seen.add(real)
         if place.stat().st_size > _limit(match):
             raise InputError("too large for what it should be", at=str(place), do="name another environment")
         yield match, place.read_bytes()

@@ -33,6 +33,7 @@ __all__ = [
     "make_directory",
     "owner_mark",
     "remove_tree",
+    "replacing",
     "scratch",
     "sweep",
     "sweep_beside",
@@ -82,6 +83,24 @@ def write_beside(path: Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path, mode: int) -> Iterator[Path]:
+    """A place beside ``path`` to write a file at, which is renamed to ``path``, with ``mode``, in the end.
+
+    :raises CouldNotError: if the disk refuses; nothing is left then, nor after any other error.
+    """
+    beside = path.with_name(f".{path.name}.{owner_mark()}")
+    try:
+        yield beside
+        beside.chmod(mode)
+        beside.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:

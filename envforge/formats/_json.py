@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from envforge import __version__
 from envforge.errors import InputError
 from envforge.formats._fields import describe, needed_release, redacted
 
-__all__ = ["NEEDS", "check_unique", "parse", "render"]
+__all__ = ["NEEDS", "check_unique", "parse", "render", "strict"]
 
 NEEDS = "needs"
 """The key that names the first release that reads this version of the format."""
@@ -33,6 +33,16 @@ def render(head: Mapping[str, object], lists: Mapping[str, Iterable[object]]) ->
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+def strict(text: str) -> Any:
+    """The value that ``text`` is, which says no key twice and no NaN.
+
+    :raises ValueError: if it is no JSON.
+    :raises RecursionError: if it is nested too deeply.
+    :raises InputError: for a key that is there twice, and for what only some readers take for a number.
+    """
+    return json.loads(text, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_unique)
+
+
 def parse(text: str, *, kind: str, newest: int, remedy: str) -> tuple[int, dict[str, object]]:
     """The version of a document and its other keys.
 
@@ -42,7 +52,7 @@ def parse(text: str, *, kind: str, newest: int, remedy: str) -> tuple[int, dict[
     :raises InputError: if it is no such document, or a newer one.
     """
     try:
-        value = json.loads(text, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_unique)
+        value = strict(text)
     except json.JSONDecodeError as error:
         raise InputError(f"not valid JSON: {error.msg}", at=f"line {error.lineno}", do=remedy) from None
     except RecursionError:

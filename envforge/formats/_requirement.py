@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a specification without requirements does not pay for loadi
     from packaging.requirements import InvalidRequirement
 
 __all__ = [
+    "HEX_DIGITS",
     "artifact_name",
     "check_index",
     "check_project_name",
@@ -30,6 +31,8 @@ __all__ = [
 
 _HASH = re.compile(r"(sha256|sha384|sha512|md5|sha1):([0-9a-fA-F]+)")
 _STRONG = {"sha256": 64, "sha384": 96, "sha512": 128}
+HEX_DIGITS = _STRONG | {"md5": 32, "sha1": 40, "sha224": 56}
+"""How long a hash of each kind that pip has had is."""
 _PATH = re.compile(r"(?P<path>\.{1,2}(?:[/\\][^\[\];]*)?|/[^\[\];]*)(?P<extras>\[[\w, .-]*\])?")
 _FILE = re.compile(r"file:(?!//[^/])(?://)?(?P<path>[^\[\];#?]+)(?P<extras>\[[\w, .-]*\])?(?:#.*)?")
 _LIKE_A_PATH = re.compile(r"\.{0,2}[/\\]|\.{1,2}$|~|[A-Za-z]:\\|file:|[\w.-]+[/\\]")

@@ -88,7 +88,7 @@ class Node:
     @property
     def key(self) -> str:
         """The last part of the path, for people."""
-        return str(self.path[-1]) if self.path else ""
+        return dotted(self.path[-1:])
 
     def error(self, what: str, *, do: str) -> InputError:
         """An error that is placed here; to be raised by the caller."""

@@ -28,7 +28,7 @@ from envforge.formats._halves import (
     python_of,
     shown_name,
 )
-from envforge.formats._requirement import check_index
+from envforge.formats._requirement import HEX_DIGITS, check_index
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile
 
@@ -43,7 +43,6 @@ _PYTHON = re.compile(
 _PLACE = re.compile(r"\s+# ((?:https?|file)://\S+)")
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _HASH = re.compile(r"\s--hash[= ](?:(?P<kind>\w+):)?(?P<digest>\S+)")
-_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128, "md5": 32, "sha1": 40, "sha224": 56}
 _PASSED_OVER = frozenset(
     ("--find-links", "-f", "--no-index", "--trusted-host", "--require-hashes", "--prefer-binary")
     + ("--no-binary", "--only-binary", "--pre", "--use-feature")
@@ -258,7 +257,7 @@ def _direct(requirement: Requirement, files: tuple[ForeignFile, ...], at: str) -
 def _hashes(words: str, at: str) -> Iterator[ForeignFile]:
     for match in _HASH.finditer(words):
         kind, digest = (match["kind"] or "").lower(), match["digest"].lower()
-        if len(digest) != _LENGTHS.get(kind) or not re.fullmatch(r"[0-9a-f]+", digest):
+        if len(digest) != HEX_DIGITS.get(kind) or not re.fullmatch(r"[0-9a-f]+", digest):
             raise InputError(
                 f"{redacted(match[0].strip())!r} is no hash", at=at, do="write it as --hash=sha256:HEX"
             )

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -29,6 +29,8 @@ from envforge.formats._halves import (
     pip_half,
     python_of,
 )
+from envforge.formats._json import strict
+from envforge.formats._requirement import HEX_DIGITS
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 
@@ -40,7 +42,6 @@ _LIMIT = 64_000_000
 _SECTIONS = {"main": "default", "dev": "develop"}
 _GROUPS = {section: group for group, section in _SECTIONS.items()}
 _HASH = re.compile(r"(?P<kind>[a-z0-9]+):(?P<digest>[0-9a-fA-F]+)")
-_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128, "md5": 32, "sha1": 40, "sha224": 56}
 _REMEDY = "write it anew: pipenv lock"
 _KEPT_NAMES = frozenset(("_meta", "default", "develop"))
 
@@ -210,7 +211,7 @@ def _package(name: str, entry: Fields, group: str, at: str, source: str) -> Fore
 
 def _file(text: str, at: str) -> ForeignFile | None:
     match = _HASH.fullmatch(text)
-    if match is None or len(match["digest"]) != _LENGTHS.get(match["kind"]):
+    if match is None or len(match["digest"]) != HEX_DIGITS.get(match["kind"]):
         raise InputError(f"{describe(text)} where a hash is needed", at=at, do="write it as sha256:HEX")
     if match["kind"] != "sha256":
         return None
@@ -221,12 +222,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     if len(text) > _LIMIT:
         raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
     try:
-        value = json.loads(
-            text.removeprefix("\ufeff"),
-            parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits),
-            parse_constant=_constant,
-            object_pairs_hook=_unique,
-        )
+        value = strict(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         raise InputError(f"not valid JSON: {error.msg}", at=f"{source}:{error.lineno}", do=_REMEDY) from None
     except RecursionError:
@@ -237,16 +233,3 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{describe(value)} where a mapping is needed", at=source, do=_REMEDY)
     return value
-
-
-def _constant(text: str) -> NoReturn:
-    raise InputError(f"not valid JSON: {text}")
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the key {redacted(twice)!r} is there twice")
-    return made

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import envforge
-from envforge.edges.scratch import disk_error, owner_mark
+from envforge.edges.scratch import replacing
 from envforge.edges.ustar import MTIME
 from envforge.errors import InputError
 from envforge.formats import oci_json
@@ -68,17 +68,10 @@ def write_oci(tree: ImageTree, base: Base | None, path: Path, *, jobs: int, repo
             at=str(base.place.path) if base else None,
             do="name a base of fewer layers",
         )
-    beside = path.with_name(f".{path.name}.{owner_mark()}")
-    try:
+    with replacing(path, 0o644) as beside:
         with beside.open("x+b") as file:
             result = _Image(tree, base, file, jobs, reporter).write(layers)
-        beside.chmod(0o644)
         size = beside.stat().st_size
-        beside.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    finally:
-        beside.unlink(missing_ok=True)
     return replace(result, path=path, size=size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from envforge.edges.apptainer import Apptainer
-from envforge.edges.scratch import disk_error, owner_mark
+from envforge.edges.scratch import replacing
 from envforge.reporting import Reporter
 
 __all__ = ["write_sif"]
@@ -20,14 +20,6 @@ def write_sif(archive: Path, path: Path, *, tool: Apptainer, reporter: Reporter)
     reporter.step(f"{tool.name} build")
     if not tool.reproducible:
         reporter.note(f"{tool} writes the time and a random number into a SIF: the bytes differ each time")
-    beside = path.with_name(f".{path.name}.{owner_mark()}")
-    try:
+    with replacing(path, 0o755) as beside:
         tool.build(archive, beside)
-        beside.chmod(0o755)
-        size = beside.stat().st_size
-        beside.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    finally:
-        beside.unlink(missing_ok=True)
-    return size
+        return beside.stat().st_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envforge.edges.scratch import disk_error, owner_mark
+from envforge.edges.scratch import replacing
 from envforge.edges.squashfs import Mksquashfs, append_trailer
 from envforge.formats import image_json
 from envforge.node.image_tree import ImageTree
@@ -44,15 +44,8 @@ def write_squashfs(
     """
     facts = replace(tree.facts, kind="environment" if root is None else "root")
     reporter.step("mksquashfs")
-    beside = path.with_name(f".{path.name}.{owner_mark()}")
-    try:
+    with replacing(path, 0o644) as beside:
         tool.make(root or tree.path, beside, compression=compression, jobs=jobs, reporter=reporter)
         append_trailer(beside, image_json.write(facts))
-        beside.chmod(0o644)
         size = beside.stat().st_size
-        beside.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    finally:
-        beside.unlink(missing_ok=True)
     return SquashfsResult(path=path, size=size, kind=facts.kind)

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from envforge.edges.environments import environment_kind
-from envforge.edges.installed import InstalledTexts, is_archive, read_installed
+from envforge.edges.installed import InstalledTexts, environment_kind, is_archive, read_installed
 from envforge.errors import InputError
 from envforge.formats.conda_meta import asked_for, files_of, parse_record, record
 from envforge.formats.dist_info import distribution

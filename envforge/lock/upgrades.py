@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from envforge.errors import InputError
-from envforge.model.lockfile import Lockfile, canonical_name
+from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
+from envforge.model.runtime import runtime_rows
 from envforge.model.spec import EnvironmentSpec
 
 __all__ = ["Upgrade", "check_upgrades", "unmoved"]
@@ -54,7 +56,8 @@ def check_upgrades(upgrades: Sequence[Upgrade], previous: Lockfile | None, spec:
     """
     if previous is None:
         return
-    known = {canonical_name(row.name): row.name for row in previous.packages}
+    rows = (*previous.packages, *_runtimes(previous))
+    known = {canonical_name(row.name): row.name for row in rows}
     known |= {canonical_name(match[0]): match[0] for match in map(_named, _texts(spec)) if match is not None}
     for upgrade in upgrades:
         if canonical_name(upgrade.name) not in known:
@@ -66,6 +69,13 @@ def check_upgrades(upgrades: Sequence[Upgrade], previous: Lockfile | None, spec:
                 at=f"-P {upgrade}",
                 do=f"envforge lock -P {known[close[0]]}{upgrade.versions}" if close else "envforge list",
             )
+
+
+def _runtimes(lockfile: Lockfile) -> Iterator[LockedPackage]:
+    """The packages of the runtimes that are locked; what cannot be read is locked anew and has none."""
+    for platform in lockfile.platforms:
+        with suppress(InputError):
+            yield from runtime_rows(lockfile, platform)
 
 
 def _named(text: str) -> re.Match[str] | None:

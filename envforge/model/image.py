@@ -15,6 +15,7 @@ __all__ = [
     "ImageFacts",
     "ImageKind",
     "check_image_prefix",
+    "check_registry",
     "image_machine",
 ]
 
@@ -27,10 +28,14 @@ KINDS = ("oci-archive", "docker-archive", "oci", "squashfs", "sif")
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(rf"((?:{_HOST}/)?{_PART}(?:/{_PART})*)(?::(\w[\w.-]{{0,127}}))?(?:@(.*))?", re.ASCII)
+_REGISTRY = re.compile(rf"{_HOST}(?:/{_PART})*", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_+@=][A-Za-z0-9._+@=-]*)+")
 # Mounted over when an image runs, made by the kernel, or used by the build itself.
-_TAKEN = ("dev", "envforge", "home", "proc", "root", "run", "sys", "tmp", "var/tmp")
+_TAKEN = (
+    ("dev", "envforge", "home", "proc", "root", "run", "sys", "tmp", "var/tmp")
+    + ("opt/udiImage", "var/udiMount")  # Shifter's
+)
 _MACHINES = {"linux-64": "amd64", "linux-aarch64": "arm64", "linux-ppc64le": "ppc64le"}
 
 
@@ -177,6 +182,19 @@ def check_image_prefix(prefix: str) -> str:
                 do="--prefix /opt/env",
             )
     return prefix
+
+
+def check_registry(text: str) -> str:
+    """Return ``text`` without a slash at its end, if it can be ``HOST[:PORT][/PATH]`` of a registry.
+
+    :raises InputError: if it cannot.
+    """
+    place = text.removeprefix("docker://").rstrip("/")
+    if not _REGISTRY.fullmatch(place):
+        raise InputError(
+            f"{redacted(text)!r} is no registry", at="--registry", do="--registry registry.example.org/me"
+        )
+    return place
 
 
 def image_machine(platform: str) -> str:

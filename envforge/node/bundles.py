@@ -246,17 +246,7 @@ class BundleSource:
         self.bundle = Bundle(path)
         self._store = store
         self._path = path
-        self._lockfile, self._sha256 = self.bundle.lock()
-
-    @property
-    def lockfile(self) -> Lockfile:
-        """The lock that it was made of."""
-        return self._lockfile
-
-    @property
-    def lockfile_sha256(self) -> str:
-        """sha256 of the lockfile that was shared."""
-        return self._sha256
+        self.lockfile, self.lockfile_sha256 = self.bundle.lock()
 
     def estimate(self) -> tuple[int, int]:
         """About how many bytes and files installing all of it writes, as whoever made it has counted."""

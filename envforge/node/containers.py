@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from envforge.edges.images import image_kind
-from envforge.edges.scratch import disk_error, owner_mark
+from envforge.edges.scratch import replacing
 from envforge.errors import InputError
 from envforge.model.image import ImageFacts
 from envforge.node.images import image_facts
@@ -109,7 +109,7 @@ def find_image(
     )
 
 
-def write_programs(programs: Mapping[Path, str], *, dry_run: bool) -> None:
+def write_programs(programs: Mapping[Path, str], *, mode: int = 0o755, dry_run: bool) -> None:
     """Write programs, each beside its place first; what lies there and is none of ours stays.
 
     :raises InputError: if there is something else at one of the places; nothing is written then.
@@ -123,21 +123,15 @@ def write_programs(programs: Mapping[Path, str], *, dry_run: bool) -> None:
                 do=f"rm {shlex.quote(str(path))}   # or name another --bin",
             )
     for path, text in () if dry_run else programs.items():
-        beside = path.with_name(f".{path.name}.{owner_mark()}")
-        try:
+        with replacing(path, mode) as beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(text, encoding="utf-8", errors="surrogateescape")
-            beside.chmod(0o755)
-            beside.replace(path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise disk_error(error, path) from error
 
 
 def _is_ours(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return b"# Made by envforge" in file.read(200)
+            return b"# Made by envforge" in file.read(400)
     except OSError:
         return False
 

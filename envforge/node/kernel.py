@@ -10,7 +10,10 @@ from pathlib import Path
 from envforge.errors import InputError
 from envforge.node.activate import RUN
 
-__all__ = ["check_kernel_name", "kernel_spec", "kernels_directory"]
+__all__ = ["LAUNCH", "check_kernel_name", "kernel_of_image", "kernel_spec", "kernels_directory"]
+
+LAUNCH = ("python", "-m", "ipykernel_launcher", "-f")
+"""What starts ipykernel; the path of the connection file follows."""
 
 _NAME = re.compile(r"[a-z0-9._-]{1,100}")
 
@@ -66,3 +69,16 @@ def kernel_spec(generation: Path, display_name: str) -> bytes:
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "surrogateescape")
+
+
+def kernel_of_image(program: str, display_name: str) -> str:
+    """The text of ``kernel.json`` for an image; whether ipykernel is in it shows when it starts.
+
+    :param program: one of sh that becomes :data:`LAUNCH` in the image, with the words that it is given.
+    """
+    document = {
+        "argv": ["/bin/sh", "-c", program, "sh", "{connection_file}"],
+        "display_name": display_name,
+        "language": "python",
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

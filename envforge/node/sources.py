@@ -115,21 +115,13 @@ class MirrorSource(_WithoutRuntime):
         self.manifest: Manifest = read_manifest(directory)
         self.name = "" if given else _choose(self.manifest, name, directory)
         """Which of its locks; empty for one from elsewhere."""
-        self._lockfile, self._sha256 = given or read_lock_json(directory / "locks" / f"{self.name}.json")
+        self.lockfile, self.lockfile_sha256 = given or read_lock_json(
+            directory / "locks" / f"{self.name}.json"
+        )
         self._by_sha256 = {file.sha256: file.path for file in self.manifest.files}
 
     def prepare(self, rows: Sequence[LockedPackage]) -> None:
         """Nothing: a mirror has its artifacts."""
-
-    @property
-    def lockfile(self) -> Lockfile:
-        """The chosen lock."""
-        return self._lockfile
-
-    @property
-    def lockfile_sha256(self) -> str:
-        """sha256 of ``locks/NAME.conda-lock.yml``."""
-        return self._sha256
 
     def artifact(self, package: LockedPackage) -> Path:
         """The file in the mirror whose listed sha256 is the row's.
@@ -169,8 +161,8 @@ class StoreSource(_WithoutRuntime):
         store: Store,
         fetch: Callable[[Sequence[LockedPackage]], None],
     ) -> None:
-        self._lockfile = lockfile
-        self._sha256 = lockfile_sha256
+        self.lockfile = lockfile
+        self.lockfile_sha256 = lockfile_sha256
         self._store = store
         self._fetch = fetch
 
@@ -181,16 +173,6 @@ class StoreSource(_WithoutRuntime):
     def unpacked(self, package: LockedPackage) -> bool:  # noqa: ARG002 - as the others have it
         """No: what is lacking is fetched."""
         return False
-
-    @property
-    def lockfile(self) -> Lockfile:
-        """The lock that was fetched."""
-        return self._lockfile
-
-    @property
-    def lockfile_sha256(self) -> str:
-        """sha256 of the lockfile as it was read."""
-        return self._sha256
 
     def peek(self, package: LockedPackage) -> Path | None:
         """The file in the store, ``None`` if it is not there yet."""

@@ -10,22 +10,13 @@ from pathlib import Path
 from envforge.edges.hashing import file_sha256
 from envforge.errors import EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.model.mpi import mpi_family
 from envforge.model.urls import redacted
 from envforge.node.bundles import Bundle
 from envforge.node.receipts import read_receipt
 from envforge.node.sources import MirrorSource, lock_packages, read_lock_json
 
 __all__ = ["RecipeSource", "from_bundle", "from_lockfile", "from_mirror", "from_prefix"]
-
-_MPI = {
-    "mpich": "mpich",
-    "mvapich": "mpich",
-    "mvapich2": "mpich",
-    "impi_rt": "mpich",
-    "intel-mpi": "mpich",
-    "openmpi": "openmpi",
-}
-"""Implementations of MPI, by the family whose libraries stand for each other (MPICH ABI Compatibility)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +72,7 @@ def from_bundle(path: Path) -> RecipeSource:
         platforms=(_assumed(lockfile, platform),),
         has_python=_has_python(rows),
         cuda=_cuda(lockfile, (platform,)),
-        mpi=_mpi(rows),
+        mpi=mpi_family(rows),
         verifies=True,
     )
 
@@ -103,7 +94,7 @@ def from_prefix(path: Path) -> RecipeSource:
         platforms=(_assumed(lockfile, receipt.platform),),
         has_python=_has_python(rows),
         cuda=_cuda(lockfile, (receipt.platform,)),
-        mpi=_mpi(rows),
+        mpi=mpi_family(rows),
         prefix=str(receipt.prefix),
         generation=receipt.generation,
         verifies=(tree / ".envforge" / "bin" / "envforge").is_file(),
@@ -181,7 +172,7 @@ def _source(
         platforms=tuple(_assumed(lockfile, platform) for platform in usable),
         has_python=all(map(_has_python, usable.values())),
         cuda=_cuda(lockfile, usable),
-        mpi=next(filter(None, map(_mpi, usable.values())), None),
+        mpi=next(filter(None, map(mpi_family, usable.values())), None),
     )
 
 
@@ -196,7 +187,3 @@ def _has_python(rows: Iterable[LockedPackage]) -> bool:
 def _cuda(lockfile: Lockfile, platforms: Iterable[str]) -> str | None:
     targets = filter(None, map(lockfile.target, platforms))
     return next(filter(None, (target.version("__cuda") for target in targets)), None)
-
-
-def _mpi(rows: Iterable[LockedPackage]) -> str | None:
-    return next((_MPI[row.name] for row in rows if row.manager == "conda" and row.name in _MPI), None)

@@ -48,10 +48,12 @@ def test_a_conda_environment_is_locked_as_it_is(place: Place, tmp_path: Path) ->
     tree = tmp_path / "env"
     shutil.copytree(place.prefix.resolve(), tree, symlinks=True)
     (tree / "conda-meta" / "history").write_text(history)
+    _bring(tree, "brought")
     output, spec = tmp_path / "x-lock.yml", tmp_path / "environment.yml"
     index = json.loads(place.lock.custom["envforge.settings"]).get("indexes") or _index(place)
     ended = call("import", tree, "-o", output, "--spec", spec, "--index-url", index, "--json")
     assert ended.status == 0, ended.err
+    assert "brought" not in ended.err
     found = read(output)
     conda = {row.name: row for row in found.packages if row.manager == "conda"}
     assert {n: (r.url, r.sha256, r.md5) for n, r in conda.items()} == {
@@ -61,6 +63,19 @@ def test_a_conda_environment_is_locked_as_it_is(place: Place, tmp_path: Path) ->
     assert wheels == {row.name: row.sha256 for row in place.lock.packages if row.manager == "pip"}
     wanted = specification.read(spec.read_text(), source="environment.yml")
     assert [line.text for line in wanted.conda] == ["python", "greet>=1"]
+
+
+def _bring(tree: Path, name: str) -> None:
+    """A distribution that a conda package brought, below a link such as the one in conda-forge's python."""
+    own = next(path for path in (tree / "lib").glob("python3.*") if not path.is_symlink())
+    (tree / "lib" / "python3.1").symlink_to(own.name)
+    metadata = own / "site-packages" / f"{name}-1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    path = next((tree / "conda-meta").glob("greet-*.json"))
+    record = json.loads(path.read_text())
+    record["files"].append(metadata.relative_to(tree).as_posix())
+    path.write_text(json.dumps(record))
 
 
 def _index(place: Place) -> str:

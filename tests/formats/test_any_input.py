@@ -257,6 +257,7 @@ TOML = ("pyproject", "pixi", "pipfile")
     "name", [name for name in READERS if name not in ("keys", "requirements", "anything")]
 )
 @quick
+@example(value={"\x1f": False}, seed=367)  # a name of a group that no terminal should see
 @given(value=json_values, seed=st.integers(0, 1 << 32))
 def test_any_value_in_any_place(name: str, value: object, seed: int) -> None:
     import json

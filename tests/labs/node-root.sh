@@ -3,29 +3,17 @@
 #
 # Makes ROOT/dash, ROOT/bash and ROOT/busybox, once: each the root file system of a node that has Debian SUITE's C
 # library, the programs that a bundle asks for, one of the three shells as `sh`, and nothing else. What is there
-# already is kept. Needs root, mmdebstrap and a Debian mirror.
-# Ends with 77 where that cannot be had, the reason on stderr.
+# already is kept. Needs what debian-root.sh needs, and ends with 77 as that does.
 set -eu
 root=$1 suite=$2
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 tools="tar gzip sha256sum tail head dd mkdir mv rm cat chmod uname df"
 
-cannot() {
-    echo "$1" >&2
-    exit 77
-}
-
 [ ! -d "$root/busybox" ] || exit 0
-[ "$(id -u)" -eq 0 ] || cannot "a root file system can only be made by root"
-command -v mmdebstrap >/dev/null || cannot "mmdebstrap is missing: apt-get install mmdebstrap"
-
-mkdir -p "$(dirname "$root")"
-made=$(mktemp -d "$root.XXXXXX")
-trap 'rm -rf "$made"' EXIT
+mkdir -p "$(dirname "$root")" || exit 77
+made=$(mktemp -d "$root.XXXXXX") || exit 77
+trap 'rm -rf --one-file-system "$made"' EXIT
 chmod 755 "$made"
-mmdebstrap --quiet --variant=minbase --include=bash,dash,busybox-static "$suite" "$made/whole" \
-    "deb $mirror $suite main" >"$made.log" 2>&1 || cannot "no Debian $suite from $mirror: $(tail -n 1 "$made.log")"
-rm -f "$made.log"
+sh "$(dirname "$0")/debian-root.sh" "$made/whole" "$suite" bash,dash,busybox-static
 
 # copy PATH...: files of the whole system, at the same place.
 copy() {

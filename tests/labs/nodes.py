@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ended
+from tests.labs.support import make_root
 
 __all__ = ["FLAVOURS", "BareNode", "bare_node"]
 
@@ -57,17 +57,5 @@ def bare_node(flavour: str) -> BareNode:
         pytest.skip("needs root")
     if platform.system() != "Linux":
         pytest.skip("needs Linux")
-    home = Path(os.environ.get("ENVFORGE_LAB") or Path(tempfile.gettempdir()) / "envforge-lab")
-    root = home / f"node-{_SUITE}"
-    made = subprocess.run(
-        ["/bin/sh", str(HERE / "node-root.sh"), str(root), _SUITE],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1800,
-    )
-    if made.returncode == 77:
-        pytest.skip(made.stderr.strip().splitlines()[-1])
-    assert made.returncode == 0, made.stderr
+    root = make_root("node-root.sh", f"node-{_SUITE}", _SUITE)
     return BareNode(root / flavour)

@@ -3,28 +3,16 @@
 #
 # Makes, once: ROOT/whole, in which Debian SUITE's Python for ARCH is unpacked with all that it is linked to, and
 # ROOT/bare, a node that has Debian's C library and busybox, and nothing else: no libgcc, no libstdc++. Nothing of
-# ARCH is run here. Needs root, mmdebstrap and a Debian mirror.
-# Ends with 77 where that cannot be had, the reason on stderr.
+# ARCH is run here. Needs what debian-root.sh needs, and ends with 77 as that does.
 set -eu
 root=$1 suite=$2 arch=$3
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-
-cannot() {
-    echo "$1" >&2
-    exit 77
-}
 
 [ ! -d "$root/bare" ] || exit 0
-[ "$(id -u)" -eq 0 ] || cannot "a root file system can only be made by root"
-command -v mmdebstrap >/dev/null || cannot "mmdebstrap is missing: apt-get install mmdebstrap"
-
-mkdir -p "$(dirname "$root")"
-made=$(mktemp -d "$root.XXXXXX")
-trap 'rm -rf "$made" "$made.log"' EXIT
+mkdir -p "$(dirname "$root")" || exit 77
+made=$(mktemp -d "$root.XXXXXX") || exit 77
+trap 'rm -rf --one-file-system "$made"' EXIT
 chmod 755 "$made"
-mmdebstrap --quiet --variant=extract --architectures="$arch" --include=python3.11,libgcc-s1,busybox-static "$suite" \
-    "$made/whole" "deb $mirror $suite main" >"$made.log" 2>&1 ||
-    cannot "no Debian $suite for $arch from $mirror: $(tail -n 1 "$made.log")"
+sh "$(dirname "$0")/debian-root.sh" "$made/whole" "$suite" python3.11,libgcc-s1,busybox-static extract "$arch"
 
 node=$made/bare
 mkdir -p "$node/usr/bin" "$node/usr/lib" "$node/.lab" "$node/proc" "$node/sys" "$node/dev" "$node/tmp"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["HERE", "Laboratory", "command", "laboratory", "made_root"]
+__all__ = ["HERE", "Laboratory", "command", "laboratory", "made_root", "make_root"]
 
 HERE = Path(__file__).parent
 
@@ -63,10 +63,15 @@ def laboratory() -> Laboratory:
 def made_root(script: str, kind: str) -> Laboratory:
     """The root file system that ``script`` makes, once; where it cannot, the test is skipped with why."""
     suite = _debian()
+    return Laboratory(make_root(script, f"{kind}-{suite}" if kind else suite, suite))
+
+
+def make_root(script: str, name: str, *words: str) -> Path:
+    """What ``script`` makes of ``words``, once, under ``name``; where it cannot, the test is skipped."""
     parent = Path(os.environ.get("ENVFORGE_LAB") or Path(tempfile.gettempdir()) / "envforge-lab")
-    root = parent / (f"{kind}-{suite}" if kind else suite)
+    root = parent / name
     made = subprocess.run(
-        ["/bin/sh", str(HERE / script), str(root), suite],
+        ["/bin/sh", str(HERE / script), str(root), *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -76,7 +81,7 @@ def made_root(script: str, kind: str) -> Laboratory:
     if made.returncode == 77:
         pytest.skip(made.stderr.strip().splitlines()[-1])
     assert made.returncode == 0, made.stderr
-    return Laboratory(root)
+    return root
 
 
 def _debian() -> str:

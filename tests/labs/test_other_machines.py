@@ -13,7 +13,6 @@ import platform
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,9 @@ from envforge.model.runtime import runtime_key, runtime_text
 from envforge.node.bundles import RUNTIME, Bundle
 from tests.conftest import Shell
 from tests.labs.nodes import BareNode
+from tests.labs.support import make_root
 
 pytestmark = [pytest.mark.lab, pytest.mark.internet]
-HERE = Path(__file__).parent
 SUITE = "bookworm"
 ARCHITECTURES = {"linux-64": "amd64", "linux-aarch64": "arm64"}
 PYTHON = "lib/python3.11"
@@ -69,15 +68,8 @@ def machine(request: pytest.FixtureRequest) -> Machine:
         emulator = shutil.which("qemu-aarch64-static")
         if emulator is None:
             pytest.skip("qemu is missing: apt-get install qemu-user-static")
-    home = Path(os.environ.get("ENVFORGE_LAB") or Path(tempfile.gettempdir()) / "envforge-lab")
-    root = home / f"python-{SUITE}-{ARCHITECTURES[request.param]}"
-    made = subprocess.run(
-        ["/bin/sh", str(HERE / "python-root.sh"), str(root), SUITE, ARCHITECTURES[request.param]],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=1800,
-    )  # fmt: skip
-    if made.returncode == 77:
-        pytest.skip(made.stderr.strip().splitlines()[-1])
-    assert made.returncode == 0, made.stderr
+    arch = ARCHITECTURES[request.param]
+    root = make_root("python-root.sh", f"python-{SUITE}-{arch}", SUITE, arch)
     return Machine(request.param, root / "whole", BareNode(root / "bare", emulator))
 
 

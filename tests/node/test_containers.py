@@ -5,6 +5,7 @@ The tools are recorders here: which words a real one makes of what is asked is a
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -191,3 +192,26 @@ def test_any_path_of_an_image_is_one_word(machine: Machine, tmp_path: Path, name
     assert machine.start(program).status == 0
     assert (machine.place / "record").read_text().split("\0")[2:6] == [str(image), "--", RUN, "echo"]
     assert shlex.quote(name) in program
+
+
+def test_a_kernel_starts_in_an_image(envforge: Shell, machine: Machine) -> None:
+    image = write_image(envforge.cwd / "x.sqsh", "root")
+    machine.have("ch-run")
+    (done,) = run_all(envforge, [("kernel", image, "--dir", "kernels", "--bind", "/data")])
+    assert done.status == 0, done.err
+    path = envforge.cwd / "kernels/x/kernel.json"
+    document = json.loads(path.read_text())
+    assert document["display_name"] == "Python (x)"
+    words = [word.replace("{connection_file}", "/run/k.json") for word in document["argv"]]
+    env = {"PATH": str(machine.place / "bin"), "RECORD": str(machine.place / "record")}
+    subprocess.run(words, env=env, check=True)
+    launched = [RUN, "python", "-m", "ipykernel_launcher", "-f", "/run/k.json"]
+    assert machine.told == [["ch-run", "--set-env", "-b", "/data", str(image), "--", *launched]]
+    again, refused = run_all(
+        envforge,
+        [("kernel", image, "--dir", "kernels"), ("kernel", image, "--dir", "kernels", "--name", "A b")],
+    )
+    assert again.status == 0
+    refused.assert_error(2, "cannot be the name of a kernel")
+    path.write_text("{}")
+    envforge("kernel", image, "--dir", "kernels", status=None).assert_error(2, "it is no wrapper")

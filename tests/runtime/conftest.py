@@ -19,6 +19,7 @@ from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.runtime import RUNTIME_PLATFORMS
 from envforge.reporting import Reporter
 from envforge.runtime import MadeRuntime, make_runtime
+from tests.conftest import bytecode
 from tests.node import world
 
 HERE = world.HERE
@@ -47,19 +48,25 @@ class Site:
 
 
 def installed_wheel(name: str, tag: str, directory: Path) -> LockedPackage:
-    """The wheel that an installed project came from, put together again."""
+    """The wheel that an installed project came from, put together again.
+
+    With bytecode, which wheels may bring: else every start of a runtime compiles what it imports.
+    """
     found = distribution(name)
     stem = f"{name.replace('-', '_')}-{found.version}"
     path = directory / f"{stem}-{tag}.whl"
+    files = {
+        file.as_posix(): Path(str(found.locate_file(file))).read_bytes()
+        for file in found.files or ()
+        if ".." not in file.parts and file.suffix != ".pyc" and file.name not in SKIPPED
+    }
+    files |= bytecode({file: data for file, data in files.items() if file.endswith(".py")})
     record = []
     with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(found.files or (), key=str):
-            if ".." in file.parts or file.suffix == ".pyc" or file.name in SKIPPED:
-                continue
-            data = Path(str(found.locate_file(file))).read_bytes()
-            archive.writestr(zipfile.ZipInfo(file.as_posix()), data)
+        for file, data in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(file), data)
             digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-            record.append(f"{file.as_posix()},sha256={digest},{len(data)}")
+            record.append(f"{file},sha256={digest},{len(data)}")
         record.append(f"{stem}.dist-info/RECORD,,")
         archive.writestr(zipfile.ZipInfo(f"{stem}.dist-info/RECORD"), "\n".join(record) + "\n")
     return LockedPackage(
