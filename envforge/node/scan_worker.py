@@ -163,6 +163,8 @@ class _Look:
             self.special(handle, name, path)
         elif became and not self.again:
             self.later.append((b"D" if kind == stat.S_IFDIR else b"F") + path)
+        elif became:  # again: it changes faster than it is looked at, which nothing of a package does
+            self.entries += (path, b"s%o" % mode)
         elif kind == stat.S_IFDIR:
             self.entries += (path, b"?%d d%o" % (error.errno or 0, mode))
         elif kind == stat.S_IFREG:

@@ -22,6 +22,7 @@ from envforge.errors import CouldNotError
 from envforge.formats import receipt_json
 from envforge.model.receipt import Receipt
 from envforge.node.scan import RECEIPT, looking, scan, state_of
+from envforge.node.scan_worker import look
 from envforge.node.verify import Verification, verify_prefix
 from envforge.reporting import Reporter
 
@@ -248,3 +249,12 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").touch(mode=0)
     with pytest.raises(CouldNotError, match="Permission"):
         scan(tmp_path)
+
+
+def test_what_changes_each_time_it_is_looked_at_is_of_no_kind(tmp_path: Path) -> None:
+    """It was a directory when it was listed, and when it was looked at again: each time it is a file."""
+    (tmp_path / "x").write_text("x")
+    mode = (tmp_path / "x").stat().st_mode & 0o7777
+    root = os.fsencode(tmp_path)
+    assert look(root, [b"dx"], 1 << 20) == ([], [b"Fx"])
+    assert look(root, [b"Dx"], 1 << 20) == ([b"x", b"s%o" % mode], [])
