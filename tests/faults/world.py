@@ -127,7 +127,9 @@ class World:
         left = left_over(self.root)
         assert not left, f"left over: {left}"
         names = _names(self.root)
-        assert names == self.names, f"more or fewer names: {sorted(names ^ self.names)}"
+        # What a tree holds is written down for deltas to come; where that fails, it is as if it never was.
+        other = {name for name in names ^ self.names if name in names or "/store/lists/" not in name}
+        assert not other, f"more or fewer names: {sorted(other)}"
 
 
 def left_over(root: Path) -> list[str]:

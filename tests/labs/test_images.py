@@ -31,7 +31,8 @@ from tests.runtime.conftest import site as site
 pytestmark = pytest.mark.lab
 
 CODE = "import sys; print(sys.prefix)"
-STORAGE = "--root {0}/store --runroot {0}/run --storage-driver vfs"
+# What podman takes for its runroot has at most 50 characters.
+STORAGE = f"--root {{0}}/store --runroot /run/lab-{os.getpid()} --storage-driver vfs"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from tests.labs.support import Laboratory, command, laboratory, made_root
 pytestmark = pytest.mark.lab
 
 DIGEST = "sha256:" + "5" * 64
-STORAGE = "--root {0}/store --runroot {0}/run --storage-driver vfs"
+# What podman takes for its runroot has at most 50 characters.
+STORAGE = f"--root {{0}}/store --runroot /run/lab-{os.getpid()} --storage-driver vfs"
 CODE = "import sys, os; print(sys.prefix, os.environ['CONDA_PREFIX'], os.environ['ENVFORGE_ID'][:7])"
 
 
