@@ -127,15 +127,16 @@ def render_dockerfile(
     bundle has to lie in the directory in which the build is started, or below it.
     """
     from envforge.model.image import BaseImage
-    from envforge.render.dockerfile import dockerfile
+    from envforge.render.dockerfile import dockerfile, image_tag
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     image = BaseImage.parse(base or load_settings().text("base-image"), ())
     opened = _open(source, None)
     name = (output or Path("Dockerfile")).name
     recipe = dockerfile(opened, image, prefix=prefix, file=name, mpi=_mpi(mpi, opened))
-    tag = shlex.quote(f"{opened.name.lower()}")
-    following = [f"podman build -t {tag} -f {shlex.quote(name)} .   # or docker, or buildah"]
+    following = [
+        f"podman build -t {image_tag(opened.name)} -f {shlex.quote(name)} .   # or docker, or buildah"
+    ]
     _print(console, recipe, opened, image, output, prefix=prefix, following=following, dry_run=dry_run)
     if output is not None:
         _tell(console, image, following)
@@ -206,22 +207,21 @@ def _print(
 
 def _steps(source: RecipeSource, recipe: Path, tool: Path) -> list[str]:
     """The commands that make the image of a definition file."""
+    from envforge.render.recipe import DISTRIBUTION
     from envforge.render.singularity import ARCHIVE
+
+    wheel = f"{DISTRIBUTION.replace('-', '_')}-{envforge.__version__}-*.whl"
 
     commands = []
     if source.kind == "prefix":
         archive = shlex.quote(ARCHIVE.format(Path(source.path).name))
         options = "--sort=name --numeric-owner --owner=0 --group=0"
         commands.append(f"tar -C / {options} -cf {archive} {shlex.quote(source.generation[1:])}")
-    elif source.kind != "bundle" and not any(tool.glob(f"{DISTRIBUTION_FILE}-{envforge.__version__}-*.whl")):
+    elif source.kind != "bundle" and not any(tool.glob(wheel)):
         commands.append(f"python -m pip wheel --wheel-dir {shlex.quote(str(tool))} {_own_source()}")
     image = recipe.with_suffix(".sif")
     commands.append(f"apptainer build {shlex.quote(str(image))} {shlex.quote(str(recipe))}")
     return commands
-
-
-DISTRIBUTION_FILE = "envforge_hpc"
-"""How the name of a wheel of envforge begins."""
 
 
 def _own_source() -> str:

@@ -12,7 +12,12 @@ from envforge.node.activate import label
 from envforge.render.recipe import HostMpi, printed
 from envforge.render.sources import RecipeSource
 
-__all__ = ["dockerfile"]
+__all__ = ["dockerfile", "image_tag"]
+
+
+def image_tag(name: str) -> str:
+    """What an image of the lock ``name`` is called where it is built: letters that every builder takes."""
+    return label(name).lower().strip("._+-") or "environment"
 
 
 def dockerfile(
@@ -42,7 +47,7 @@ def dockerfile(
         "lock_name": name,
         "lock_digest": source.digest,
         "shown": label(name),
-        "tag": label(name).lower().strip("._+-") or "environment",
+        "tag": image_tag(name),
         "file": file,
         "prefix": prefix,
         "parent": posixpath.dirname(prefix),
