@@ -69,10 +69,14 @@ class Credentials:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._asked: dict[str, Login | None] = {}
+        self._at_hand: dict[str, Login | None] = {}
 
     def of(self, url: str) -> Login | None:
         """The login for ``url`` that is at hand without asking anybody."""
-        return _in_url(url) or _in_netrc(url) or _in_file(url) or self._asked.get(urlsplit(url).netloc)
+        host = urlsplit(url).netloc
+        if host not in self._at_hand:  # the files are read once a host, and not for every download
+            self._at_hand[host] = _in_url(url) or _in_netrc(url) or _in_file(url)
+        return self._at_hand[host] or self._asked.get(host)
 
     def from_keyring(self, url: str) -> Login | None:
         """The login that the keyring has for ``url``: by the URL, else by its host.  Asked once a host."""
