@@ -124,6 +124,8 @@ def _malformed(text: str, source: str, error: yaml.MarkedYAMLError) -> InputErro
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return InputError("a tab where YAML needs blanks", at=at, do="indent with blanks")
+    if "nesting depth" in (error.problem or ""):  # libyaml's own bound, since 0.2.6
+        return InputError("nested too deeply", at=at, do=_ANOTHER_FILE)
     return InputError(f"not valid YAML: {error.problem}", at=at, do="correct this line, or the one before it")
 
 
