@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envforge.node.conda import ExtractedPackage
+from envforge.node.linking.conda import ExtractedPackage
 
 __all__ = ["CondaRecords"]
 

@@ -22,7 +22,7 @@ from envforge.errors import InputError
 from envforge.formats import image_json, oci_json
 from envforge.model.image import ImageFacts
 from envforge.model.oci import INDEXES, MANIFESTS, ImageConfig, ImageManifest
-from envforge.node.scan import RECEIPT
+from envforge.node.proving.scan import RECEIPT
 
 __all__ = ["Inside", "image_facts", "look_inside", "unpack_environment"]
 

@@ -14,7 +14,7 @@ from envforge.errors import CouldNotError, InputError
 from envforge.formats import manifest_json
 from envforge.model.manifest import Manifest, MirrorFile
 from envforge.model.receipt import Difference
-from envforge.node.documents import read_document
+from envforge.node.sources.documents import read_document
 
 __all__ = ["MANIFEST", "check_files", "read_manifest"]
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from envforge.errors import EnvforgeError
-from envforge.node.bytecode import Compiler
-from envforge.node.interpreter import ask_interpreter
+from envforge.node.linking.bytecode import Compiler
+from envforge.node.linking.interpreter import ask_interpreter
 
 __all__ = ["foreign_compiler"]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.receipt import Difference, FileRecord, Receipt
-from envforge.node.leftovers import bytecode_sources
+from envforge.node.proving.leftovers import bytecode_sources
 
 __all__ = ["attribute"]
 

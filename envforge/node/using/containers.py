@@ -18,7 +18,7 @@ from envforge.edges.images import image_kind
 from envforge.edges.scratch import replacing
 from envforge.errors import InputError
 from envforge.model.image import ImageFacts
-from envforge.node.images import image_facts
+from envforge.node.proving.images import image_facts
 
 __all__ = ["SHELL", "UsableImage", "find_image", "is_image", "write_programs"]
 
@@ -68,7 +68,7 @@ class UsableImage:
                 _REMEDIES.get(self.kind, f"make a SIF of it: apptainer build X.sif {self.kind}:{self.path}")
             ),
         }
-        text = (files("envforge") / "node" / "activation" / "container").read_text(encoding="utf-8")
+        text = (files("envforge") / "node" / "using" / "activation" / "container").read_text(encoding="utf-8")
         return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], text)
 
 

@@ -21,7 +21,7 @@ from envforge.edges.store import StoredTree
 from envforge.edges.wheels import read_unpacked_wheel, read_wheel
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage
-from envforge.node.placing import EntryPoint, PlacedWheel, Winners, place_wheel
+from envforge.node.linking.placing import EntryPoint, PlacedWheel, Winners, place_wheel
 
 __all__ = ["link_wheels", "place_wheels", "shebang", "wheel_hashes", "wheel_owners"]
 

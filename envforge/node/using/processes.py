@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from envforge.edges.process import Command, replace, run
 from envforge.errors import CouldNotError, InputError
-from envforge.node.activate import ACTIVATE, fish_quoted
+from envforge.node.using.activate import ACTIVATE, fish_quoted
 from envforge.reporting import Reporter
 
 __all__ = ["activated", "become", "become_program", "become_shell", "find_generation"]

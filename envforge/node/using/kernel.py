@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from envforge.errors import InputError
-from envforge.node.activate import RUN
+from envforge.node.using.activate import RUN
 
 __all__ = ["LAUNCH", "check_kernel_name", "kernel_of_image", "kernel_spec", "kernels_directory"]
 

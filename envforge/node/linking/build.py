@@ -20,9 +20,8 @@ from envforge.errors import CouldNotError
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.receipt import FileRecord
-from envforge.node.activate import write_activation
-from envforge.node.bytecode import Bytecode, Compiler
-from envforge.node.conda import (
+from envforge.node.linking.bytecode import Bytecode, Compiler
+from envforge.node.linking.conda import (
     ExtractedPackage,
     link_packages,
     placed,
@@ -30,15 +29,16 @@ from envforge.node.conda import (
     python_version,
     site_packages_of,
 )
-from envforge.node.foreign import foreign_compiler
-from envforge.node.interpreter import Interpreter, make_virtual_environment
-from envforge.node.launcher import write_launcher
-from envforge.node.placing import PlacedWheel, Winners, check_places, winners
-from envforge.node.records import CondaRecords
-from envforge.node.scan import file_record, record_of, seen, settle_modes, state_of
-from envforge.node.scripts import chosen_scripts, run_script
-from envforge.node.sources import ArtifactSource
-from envforge.node.wheels import Target, link_wheels, place_wheels, wheel_hashes, wheel_owners
+from envforge.node.linking.foreign_bytecode import foreign_compiler
+from envforge.node.linking.interpreter import Interpreter, make_virtual_environment
+from envforge.node.linking.placing import PlacedWheel, Winners, check_places, winners
+from envforge.node.linking.records import CondaRecords
+from envforge.node.linking.scripts import chosen_scripts, run_script
+from envforge.node.linking.wheels import Target, link_wheels, place_wheels, wheel_hashes, wheel_owners
+from envforge.node.proving.scan import file_record, record_of, seen, settle_modes, state_of
+from envforge.node.sources.source import ArtifactSource
+from envforge.node.using.activate import write_activation
+from envforge.node.using.launcher import write_launcher
 from envforge.reporting import Reporter
 
 __all__ = ["Blueprint", "BuiltTree", "Workshop", "build_tree", "bytecode_key"]

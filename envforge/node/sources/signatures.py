@@ -18,7 +18,7 @@ from envforge.edges.hashing import file_sha256
 from envforge.errors import CouldNotError, InputError
 from envforge.formats import dsse_json, trusted_keys
 from envforge.model.signature import NAMESPACE, Signed, TrustedKey
-from envforge.node.documents import read_document
+from envforge.node.sources.documents import read_document
 from envforge.settings import FROM_BUNDLE
 
 __all__ = [

@@ -33,7 +33,7 @@ _LIST = "list.json"
 _WORTH_A_PROCESS = 40  # sources that take as long as starting one
 _MOST_A_PROCESS = 400  # a second or two of work, so that somebody who waits sees it go on
 _POLICY = "1"
-"""Part of the key; to be raised whenever :mod:`envforge.node.bytecode_worker` makes something else."""
+"""Part of the key; to be raised whenever :mod:`.bytecode_worker` makes something else."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from envforge.edges.scratch import is_full, remove_tree
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import check_inside
-from envforge.node.clobber import Claims, filtered_copy, losers
-from envforge.node.links import escaping_link
+from envforge.node.linking.clobber import Claims, filtered_copy, losers
+from envforge.node.linking.links import escaping_link
 
 __all__ = [
     "ExtractedPackage",

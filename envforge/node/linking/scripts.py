@@ -11,8 +11,8 @@ from pathlib import Path
 from envforge.edges.process import Command, run
 from envforge.errors import CouldNotError, InputError
 from envforge.model.receipt import FileRecord, compare
-from envforge.node.conda import ExtractedPackage, post_link_scripts
-from envforge.node.scan import scan
+from envforge.node.linking.conda import ExtractedPackage, post_link_scripts
+from envforge.node.proving.scan import scan
 from envforge.reporting import Reporter
 
 __all__ = ["chosen_scripts", "run_script"]

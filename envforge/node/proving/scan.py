@@ -14,7 +14,7 @@ from envforge.edges.hashing import file_sha256
 from envforge.edges.process import Command, Conversation
 from envforge.errors import CouldNotError
 from envforge.model.receipt import FileRecord
-from envforge.node import scan_worker
+from envforge.node.proving import scan_worker
 
 __all__ = [
     "RECEIPT",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envforge.errors import InputError
-from envforge.node.activate import RUN
+from envforge.node.using.activate import RUN
 
 __all__ = ["commands", "wrapper"]
 

@@ -36,12 +36,12 @@ from envforge.edges.scratch import (
 )
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError, InputError
-from envforge.node.activate import label
-from envforge.node.bundles import Bundle, BundleSource, check_bundle_platform
-from envforge.node.documents import read_document
 from envforge.node.install import InstallOptions, host_platform, install
 from envforge.node.prefix import Prefix, is_complete
-from envforge.node.signatures import CHECKSUM
+from envforge.node.sources.bundles import Bundle, BundleSource, check_bundle_platform
+from envforge.node.sources.documents import read_document
+from envforge.node.sources.signatures import CHECKSUM
+from envforge.node.using.activate import label
 from envforge.reporting import Reporter
 
 __all__ = ["StageOptions", "Staged", "stage_bundle", "stage_image"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from envforge.errors import InputError
 from envforge.formats import receipt_json
 from envforge.model.receipt import Receipt
-from envforge.node.documents import read_document
-from envforge.node.scan import RECEIPT
+from envforge.node.proving.scan import RECEIPT
+from envforge.node.sources.documents import read_document
 
 __all__ = ["parse_receipt", "read_receipt", "receipt_text"]
 

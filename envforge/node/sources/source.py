@@ -15,8 +15,8 @@ from envforge.errors import CouldNotError, InputError
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.manifest import Manifest
-from envforge.node.documents import read_document
-from envforge.node.mirrors import read_manifest
+from envforge.node.sources.documents import read_document
+from envforge.node.sources.mirrors import read_manifest
 
 __all__ = ["ArtifactSource", "BareSource", "MirrorSource", "StoreSource", "lock_packages", "read_lock_json"]
 
