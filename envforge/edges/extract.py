@@ -18,7 +18,7 @@ from typing import Any
 
 from envforge.edges.archive import check_member, conda_info_files, conda_links
 from envforge.edges.hashing import file_sha256
-from envforge.edges.scratch import is_full
+from envforge.edges.scratch import is_full, room_remedy
 from envforge.errors import CouldNotError, InputError
 
 __all__ = [
@@ -91,7 +91,7 @@ def extract_package(artifact: Path, filename: str, sha256: str, directory: Path)
         found = extract(named, tree)[0].hex()
     except (ExtractError, IoError, OSError) as error:
         check_artifact(artifact, filename, sha256)
-        raise _not_extracted(artifact, filename, error) from error
+        raise _not_extracted(artifact, filename, directory, error) from error
     if found != sha256:
         raise _wrong_artifact(artifact, filename, sha256, found)
     _check_paths(tree, filename)
@@ -102,13 +102,15 @@ def extract_package(artifact: Path, filename: str, sha256: str, directory: Path)
     return tree
 
 
-def _not_extracted(artifact: Path, filename: str, error: Exception) -> InputError | CouldNotError:
+def _not_extracted(
+    artifact: Path, filename: str, directory: Path, error: Exception
+) -> InputError | CouldNotError:
     story = _chain(error)
     if is_full(story):
         return CouldNotError(
             f"there is no room to unpack {filename}",
             at=str(artifact),
-            do="df -h . ; df -i . ; quota   # space, inodes, quota?",
+            do=room_remedy(directory),
             story=story,
         )
     if _REFUSED.search(story):

@@ -34,6 +34,7 @@ __all__ = [
     "owner_mark",
     "remove_tree",
     "replacing",
+    "room_remedy",
     "scratch",
     "sweep",
     "sweep_beside",
@@ -136,8 +137,20 @@ def disk_error(error: OSError, place: Path) -> CouldNotError:
     return CouldNotError(
         "there is no room on the disk" if full else f"the disk refused: {error.strerror or error}",
         at=str(error.filename or place),
-        do="df -h . ; df -i . ; quota   # space, inodes, quota?" if full else "check who may write there",
+        do=room_remedy(place) if full else "check who may write there",
     )
+
+
+def room_remedy(place: Path) -> str:
+    """The line to paste where a disk is full: what is free there, and what one may have.
+
+    :param place: something on that disk, or that was to be there.
+    """
+    import shlex
+
+    near = next((path for path in (place, *place.absolute().parents) if path.is_dir()), place)
+    shown = shlex.quote(str(near))
+    return f"df -h {shown} ; df -i {shown} ; quota   # space, inodes, quota?"
 
 
 def owner_mark() -> str:

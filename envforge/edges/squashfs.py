@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envforge.edges.images import TRAILER, TRAILER_SIZE
 from envforge.edges.process import Command, run
-from envforge.edges.scratch import is_full
+from envforge.edges.scratch import is_full, room_remedy
 from envforge.edges.ustar import MTIME
 from envforge.errors import CouldNotError, InputError
 from envforge.reporting import Reporter
@@ -69,7 +69,7 @@ class Mksquashfs:
 
     def _failed(self, said: str, path: Path, compression: str) -> CouldNotError:
         if is_full(said):
-            do = "df -h . ; df -i . ; quota   # space, inodes, quota?"
+            do = room_remedy(path.parent)
         elif "Compressor" in said:
             do = f"this mksquashfs has no {compression}: --compression gzip"
         else:

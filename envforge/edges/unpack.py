@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from envforge.edges.archive import check_member
-from envforge.edges.scratch import is_full
+from envforge.edges.scratch import is_full, room_remedy
 from envforge.errors import CouldNotError, InputError
 
 __all__ = ["unpack_runtime"]
@@ -39,7 +39,7 @@ def unpack_runtime(archive: Path, directory: Path) -> None:
     except OSError as error:
         if is_full(error):
             raise CouldNotError(
-                "there is no room to unpack the runtime", at=str(directory), do="df -h . ; df -i . ; quota"
+                "there is no room to unpack the runtime", at=str(directory), do=room_remedy(directory)
             ) from error
         raise _refused(f"it cannot be unpacked: {error.strerror or error}", str(archive)) from error
 

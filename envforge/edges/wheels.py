@@ -23,7 +23,7 @@ from pathlib import Path
 from envforge.edges.archive import BROKEN_ZIP, check_member, checked_wheel, unreadable
 from envforge.edges.extract import normal_mode
 from envforge.edges.hashing import file_sha256
-from envforge.edges.scratch import is_full
+from envforge.edges.scratch import is_full, room_remedy
 from envforge.errors import CouldNotError
 
 __all__ = [
@@ -163,7 +163,7 @@ def unpack_wheel(path: Path, filename: str, directory: Path) -> None:
     """
     made = {""}
     root = str(directory)
-    with checked_wheel(path, filename) as (wheel, members, _), _room(filename, path):
+    with checked_wheel(path, filename) as (wheel, members, _), _room(filename, path, directory):
         for member in members:
             mode = 0o755 if member.external_attr >> 16 & 0o111 else 0o644
             try:
@@ -179,7 +179,7 @@ def unpack_wheel(path: Path, filename: str, directory: Path) -> None:
 
 
 @contextmanager
-def _room(filename: str, path: Path) -> Iterator[None]:
+def _room(filename: str, path: Path, directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -188,7 +188,7 @@ def _room(filename: str, path: Path) -> Iterator[None]:
         raise CouldNotError(
             f"there is no room to unpack {filename}",
             at=str(path),
-            do="df -h . ; df -i . ; quota   # space, inodes, quota?",
+            do=room_remedy(directory),
         ) from error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
-from envforge.edges.scratch import is_full, remove_tree
+from envforge.edges.scratch import is_full, remove_tree, room_remedy
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.formats.gzip_members import is_canonical
@@ -93,7 +93,7 @@ def _packed(tree: RuntimeTree, work: Path) -> MadeRuntime:
         raise CouldNotError(
             f"cannot write the runtime: {error.strerror or error}",
             at=str(path),
-            do="df -h . ; df -i . ; quota" if is_full(error) else "check who may write there",
+            do=room_remedy(work) if is_full(error) else "check who may write there",
         ) from error
     return MadeRuntime(
         path=path,

@@ -55,9 +55,9 @@ mode=${mode:-install}; case $mode in install | extract | stage) plain='' ;; veri
 case $mode:$prefix in install:) fail 2 "no prefix was named" "the command line" "sh $shown --prefix PATH" ;; install:/*) ;; *) prefix=$PWD/$prefix ;; esac
 while case $prefix in ?*/ | ?*/.) ;; *) false ;; esac; do prefix=${prefix%/*}; done
 base=$prefix.generations own=$prefix/.envforge/bin/envforge hint="name a --prefix where you may write and start programs"
-[ "$mode" = install ] || { base=${file%/*}/. prefix='' hint="sh $shown --scratch DIR $mode ..."; }
+[ "$mode" = install ] || { base=${file%/*} base=${base:-/} prefix='' hint="sh $shown --scratch DIR $mode ..."; }
 [ -L "$prefix" ] || [ ! -e "$prefix" ] || fail 2 "what is at the prefix was not made by envforge" "$prefix" "name another --prefix"
-base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac; near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done
+base=${scratch:-$base}; case $base in /*) ;; *) base=$PWD/$base ;; esac; near=$base; while [ ! -d "$near" ]; do near=${near%/*}; near=${near:-/}; done; real=$(cd -P "$near" 2>/dev/null && pwd -P) && base=${real%/}${base#"${near%/}"} near=$real  # to Python LINK/.. is beside LINK
 [ "$mode$quiet" != install ] || echo "envforge: $name needs $kib KiB and $files files" >&2
 if [ -n "$prefix" ] && [ -z "$force$store$scratch" ] && [ "$base" != "$near" ]; then  # else less is needed: envforge looks closer
     room=$(free -Pk "$near") nodes=$(free -Pi "$near"); [ "${room:-$kib}" -ge "$kib" ] && [ "${nodes:-$files}" -ge "$files" ] ||
@@ -70,7 +70,7 @@ else check runtime.tar.gz "$runtime" "$runtime_at" "$runtime_size"
     said=$(make) || { [ -z "$prefix$scratch" ] && base=$PWD near=$PWD work=$PWD/$new && said=$(make); } ||
         fail 3 "cannot make a directory: ${said##*: }" "$work" "$hint"
     said=$(unset TAR_OPTIONS; umask 022; part "$runtime_at" "$runtime_size" | gzip -dc | tar -xf - -C "$work" 2>&1) ||
-        fail 3 "cannot unpack the runtime: $said" "$work" "df -k $near"
+        fail 3 "cannot unpack the runtime: $said" "$work" "df -k $(quoted "$near")   # or: $hint"
     set -- "$work/runtime/bin/python3" -I -B -m envforge "${ask:-$mode}" "$@"; export ENVFORGE_FROM_BUNDLE="$file"; fi
 status=0; "$@" || status=$?; case ${runtime:+$status} in 126 | 127) "$1" -I -c '' 2>/dev/null || fail 3 "the runtime does not start here" "$1" "$hint" ;; esac
 tool=envforge; [ -z "$runtime" ] && [ ! -x "$own" ] || tool=$(quoted "$own"); prefix=$(quoted "$prefix")

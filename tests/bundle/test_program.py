@@ -81,6 +81,19 @@ def test_how_a_prefix_is_named(plain: Node, typed: list[str], given: list[str]) 
     assert ("--json" in typed) == (done.err == "")
 
 
+@pytest.mark.parametrize(("cwd", "typed"), [("link", "../e"), (".", "link/../e"), ("link", "../new/dir/e")])
+def test_beside_what_a_symlink_points_to_is_where_the_kernel_says(node: Node, cwd: str, typed: str) -> None:
+    """Python, which is started there, works out LINK/.. from the letters, and is beside LINK then."""
+    write_bundle(node.place / "b.sh")
+    (node.place / "far/away").mkdir(parents=True)
+    (node.place / "link").symlink_to("far/away", target_is_directory=True)
+    # A shell that was told so by PWD, as by a login to a home that is a symlink.
+    env = {"FAKE": 'echo "${0%/.work-*}"', "PWD": str(node.place / cwd)}
+    done = node(node.place / "b.sh", "--prefix", typed, cwd=node.place / cwd, env=env)
+    beside = typed.replace("link/../", "../").removeprefix("../")
+    assert done.out == f"{node.place.resolve()}/far/{beside}.generations\n", done.err
+
+
 def test_status_and_output_are_those_of_the_command(node: Node) -> None:
     write_bundle(node.place / "b.sh")
     done = node(

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from envforge.edges.hashing import file_sha256
 from envforge.edges.linking import Linker
 from envforge.edges.process import Command, run
-from envforge.edges.scratch import is_full
+from envforge.edges.scratch import is_full, room_remedy
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError
 from envforge.reporting import Reporter
@@ -281,7 +281,7 @@ def _compile(tree: Path, python: Path, sources: Sequence[str]) -> dict[str, str 
         raise CouldNotError(
             "there is no room for the bytecode" if full else "the environment's Python does not run here",
             at=str(python),
-            do="df -h . ; df -i . ; quota"
+            do=room_remedy(python)
             if full
             else "compare the machine with what was assumed: envforge lock --glibc, -p",
             story=done.stderr,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from envforge.edges.extract import entry_points, package_paths, stale_bytecode
-from envforge.edges.scratch import is_full, remove_tree
+from envforge.edges.scratch import is_full, remove_tree, room_remedy
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import check_inside
@@ -238,7 +238,7 @@ def _not_linked(error: Exception, place: Path) -> EnvforgeError:
     first, last = story.splitlines()[0], story.splitlines()[-1].strip()
     what = f"the conda packages cannot be linked: {first}" + (f": {last}" if last != first else "")
     if is_full(story):
-        do = "df -h . ; df -i . ; quota   # space, inodes, quota?"
+        do = room_remedy(place)
     else:
         do = "see the log; is the disk writable, and does each package install elsewhere?"
     return CouldNotError(what, at=str(place), do=do, story=story)
