@@ -103,7 +103,7 @@ class Job:
             reporter=self.reporter,
             base=self.base,
             place=self.place,
-            builder=self.builder,
+            builder=lambda: self.builder,
             solve=self._solve,
         )
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
@@ -21,8 +22,6 @@ from envforge.model.python import assumed_python
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
-from envforge.resolvers.building.builder import Builder
-from envforge.resolvers.building.with_builds import Ports, resolve_with_builds
 from envforge.resolvers.provided import (
     Channels,
     Distribution,
@@ -32,13 +31,17 @@ from envforge.resolvers.provided import (
 )
 from envforge.resolvers.pypi.choice import Chosen
 from envforge.resolvers.pypi.clash import ClashError
+from envforge.resolvers.pypi.direct import direct_of
 from envforge.resolvers.pypi.hashes import artifact_hashes
 from envforge.resolvers.pypi.metadata import wheel_metadata
 from envforge.resolvers.pypi.missing import NoWheelError, UnknownProjectError
 from envforge.resolvers.pypi.places import Places
 from envforge.resolvers.pypi.request import ProvidedDistribution, PypiRequest, wanted
-from envforge.resolvers.pypi.resolver import PypiPorts, find_sdists, resolve
+from envforge.resolvers.pypi.resolver import PypiPorts, Resolved, find_sdists, resolve
 from envforge.resolvers.pypi.torch import backend_of, with_torch
+
+if TYPE_CHECKING:
+    from envforge.resolvers.building.builder import Builder
 
 __all__ = ["PypiHalf", "Solve"]
 
@@ -51,7 +54,7 @@ class PypiHalf:
     """Resolves the PyPI half, for one target after another.
 
     ``base`` is the directory that paths in the specification are relative to, ``place`` the one that the
-    lockfile will lie in.
+    lockfile will lie in.  ``builder`` is called where there is something to build.
     """
 
     spec: EnvironmentSpec
@@ -63,7 +66,7 @@ class PypiHalf:
     reporter: Reporter
     base: Path
     place: Path
-    builder: Builder
+    builder: Callable[[], Builder]
     solve: Solve
 
     def resolve(
@@ -105,7 +108,7 @@ class PypiHalf:
             preferred=tuple({row.name: row.version for row in reversed(kept)}.items()),
         )
         try:
-            found = resolve_with_builds(request, self._ports(target, provided), known)
+            found = self._resolved(request, self._ports(provided), known)
         except ClashError as error:
             from envforge.lock.clashes import explain
 
@@ -173,35 +176,42 @@ class PypiHalf:
                 do=f"write python={said} among the conda dependencies",
             )
 
-    def _ports(self, target: Target, provided: Sequence[Distribution]) -> Ports:
-        by_name = {distribution.name: distribution for distribution in provided}
-
-        def complete(one: ProvidedDistribution) -> ProvidedDistribution:
-            return replace(one, metadata=metadata_of_provided(by_name[one.name], self._channels))
-
+    def _resolved(self, request: PypiRequest, ports: PypiPorts, known: Mapping[str, BuiltWheel]) -> Resolved:
         cache, offline = self.cache / "uv", self.options.offline
-        ports = PypiPorts(
-            metadata_of=self._metadata,
-            hashes_of=lambda url: artifact_hashes(self.fetcher, url),
-            complete=complete,
-        )
+
+        def rows(request: PypiRequest) -> tuple[LockedPackage, ...]:
+            return with_torch(request, lambda one: resolve(one, cache=cache, ports=ports, offline=offline))
+
+        if not request.no_binary and not any(map(direct_of, request.requirements)):
+            return Resolved(rows=rows(request), requirements=request.requirements)
+        from envforge.resolvers.building.with_builds import Ports, resolve_with_builds
 
         def find(request: PypiRequest) -> Sequence[Chosen]:
             return with_torch(
                 request, lambda one: find_sdists(one, cache=cache, ports=ports, offline=offline)
             )
 
-        def rows(request: PypiRequest) -> tuple[LockedPackage, ...]:
-            return with_torch(request, lambda one: resolve(one, cache=cache, ports=ports, offline=offline))
-
-        return Ports(
-            builder=self.builder,
+        builds = Ports(
+            builder=self.builder(),
             hashes_of=ports.hashes_of,
             find=find,
             resolve=rows,
-            offered=lambda name: self._offered(name, target),
+            offered=lambda name: self._offered(name, request.target),
             base=self.base,
             relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
+        )
+        return resolve_with_builds(request, builds, known)
+
+    def _ports(self, provided: Sequence[Distribution]) -> PypiPorts:
+        by_name = {distribution.name: distribution for distribution in provided}
+
+        def complete(one: ProvidedDistribution) -> ProvidedDistribution:
+            return replace(one, metadata=metadata_of_provided(by_name[one.name], self._channels))
+
+        return PypiPorts(
+            metadata_of=self._metadata,
+            hashes_of=lambda url: artifact_hashes(self.fetcher, url),
+            complete=complete,
         )
 
     def _help(

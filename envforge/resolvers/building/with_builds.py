@@ -27,17 +27,9 @@ from envforge.resolvers.pypi.choice import Chosen
 from envforge.resolvers.pypi.direct import Direct, Kind, direct_of
 from envforge.resolvers.pypi.hashes import HashesOf, Hashing
 from envforge.resolvers.pypi.request import PypiRequest, Wanted, holds, wheel_name
+from envforge.resolvers.pypi.resolver import Resolved
 
-__all__ = ["Ports", "Resolved", "resolve_with_builds"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """Rows, the wheels among them that were built, and the requirements with projects by name."""
-
-    rows: tuple[LockedPackage, ...]
-    built: tuple[BuiltWheel, ...]
-    requirements: tuple[Line, ...]
+__all__ = ["Ports", "resolve_with_builds"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from envforge.errors import UnsatisfiableError
+from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage, canonical_name
+from envforge.model.spec import Line
 from envforge.resolvers.pypi.choice import Chosen, choose, sdists
 from envforge.resolvers.pypi.compiler import Compiler
 from envforge.resolvers.pypi.hashes import HashesOf, Hashing
@@ -37,7 +39,7 @@ from envforge.resolvers.pypi.request import (
 from envforge.resolvers.pypi.stubs import Stub, stubs_for
 from envforge.resolvers.pypi.target import marker_environment
 
-__all__ = ["PypiPorts", "find_sdists", "resolve"]
+__all__ = ["PypiPorts", "Resolved", "find_sdists", "resolve"]
 
 _AT_ONCE = 8
 
@@ -54,6 +56,15 @@ class PypiPorts:
     metadata_of: Callable[[str, str], str]
     hashes_of: HashesOf
     complete: Callable[[ProvidedDistribution], ProvidedDistribution] = lambda one: one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Rows, the requirements with projects by name, and the wheels among the rows that were built."""
+
+    rows: tuple[LockedPackage, ...]
+    requirements: tuple[Line, ...]
+    built: tuple[BuiltWheel, ...] = ()
 
 
 def resolve(
