@@ -230,7 +230,7 @@ def _fetched(
     from envforge.layout.plan import lock_name
     from envforge.mirror import MirrorOptions, mirror
     from envforge.node.sources.source import MirrorSource
-    from envforge.resolvers.building import BuildingFetcher
+    from envforge.resolvers.building.builder import BuildingFetcher
     from envforge.settings import cache_directory
 
     place = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:8]

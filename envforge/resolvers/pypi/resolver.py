@@ -1,6 +1,6 @@
 """The PyPI half: uv resolves for a target that need not be the host, and its answer becomes rows.
 
-What conda brings is shown to uv as stubs (:mod:`envforge.resolvers._stubs`): it is neither resolved nor
+What conda brings is shown to uv as stubs (:mod:`envforge.resolvers.pypi.stubs`): it is neither resolved nor
 locked a second time, and a requirement that it does not meet is an error now and not on the cluster.  Only
 wheels are taken; of each package the one that fits the target best, by the target's own tags.
 """
@@ -18,45 +18,28 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from envforge.errors import UnsatisfiableError
+from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage, canonical_name
-from envforge.resolvers._choice import Chosen, choose, sdists
-from envforge.resolvers._compile import Compiler
-from envforge.resolvers._hashes import HashesOf, Hashing, artifact_hashes
-from envforge.resolvers._metadata import (
+from envforge.model.spec import Line
+from envforge.resolvers.pypi.choice import Chosen, choose, sdists
+from envforge.resolvers.pypi.compiler import Compiler
+from envforge.resolvers.pypi.hashes import HashesOf, Hashing
+from envforge.resolvers.pypi.metadata import (
     Asked,
     Metadata,
     asked_for,
     parse_metadata,
-    wheel_metadata,
 )
-from envforge.resolvers._places import Places
-from envforge.resolvers._request import (
+from envforge.resolvers.pypi.request import (
     ProvidedDistribution,
     PypiRequest,
     Wanted,
-    parse_requirement,
-    requirement_name,
     wanted,
 )
-from envforge.resolvers._stubs import Stub, stubs_for
-from envforge.resolvers._targets import marker_environment, wheel_rank, wheel_tags
+from envforge.resolvers.pypi.stubs import Stub, stubs_for
+from envforge.resolvers.pypi.target import marker_environment
 
-__all__ = [
-    "Places",
-    "ProvidedDistribution",
-    "PypiPorts",
-    "PypiRequest",
-    "artifact_hashes",
-    "find_sdists",
-    "marker_environment",
-    "parse_requirement",
-    "requirement_name",
-    "resolve",
-    "wanted",
-    "wheel_metadata",
-    "wheel_rank",
-    "wheel_tags",
-]
+__all__ = ["PypiPorts", "Resolved", "find_sdists", "resolve"]
 
 _AT_ONCE = 8
 
@@ -73,6 +56,15 @@ class PypiPorts:
     metadata_of: Callable[[str, str], str]
     hashes_of: HashesOf
     complete: Callable[[ProvidedDistribution], ProvidedDistribution] = lambda one: one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Rows, the requirements with projects by name, and the wheels among the rows that were built."""
+
+    rows: tuple[LockedPackage, ...]
+    requirements: tuple[Line, ...]
+    built: tuple[BuiltWheel, ...] = ()
 
 
 def resolve(

@@ -6,14 +6,17 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
+from email.parser import HeaderParser
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
-from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -28,24 +31,38 @@ __all__ = ["Asked", "Metadata", "asked_for", "parse_metadata", "wheel_metadata"]
 _LIMIT = 16 << 20
 """No METADATA is longer; the longest on PyPI are some 100 kB."""
 _HEADERS_END = re.compile(r"\r?\n\r?\n")
+_OR = re.compile(r"\bor\b")
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']|["']([^"']+)["']\s*==\s*extra""")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a distribution needs and which extras it has, by canonical name."""
+    """What a distribution needs and which extras it has, by canonical name.
+
+    ``of_extra`` are the lines that count with one extra alone.  They are most of all lines, of extras that
+    nobody asks for, and are read where somebody does.
+    """
 
     requires: tuple[Requirement, ...] = ()
     extras: frozenset[str] = frozenset()
+    of_extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def only_for_extras(self) -> tuple[Requirement, ...]:
         """What is needed by an extra and not by the distribution itself."""
-        return tuple(r for r in self.requires if r.marker is not None and _EXTRA.search(str(r.marker)))
+        mixed = [r for r in self.requires if r.marker is not None and _EXTRA.search(str(r.marker))]
+        return (*mixed, *(r for extra in sorted(self.of_extra) for r in _read(self.of_extra[extra])))
 
     def needs(self, extra: str, environment: Mapping[str, str]) -> tuple[Requirement, ...]:
         """What is needed on a target with ``extra``; with the empty extra, what is needed without one."""
-        return tuple(r for r in self.requires if _counts(r, extra, environment))
+        there = (*self.requires, *_read(self.of_extra.get(extra, ())))
+        return tuple(r for r in there if _counts(r, extra, environment))
+
+
+def _read(lines: Iterable[str]) -> Iterator[Requirement]:
+    for line in lines:
+        with suppress(InvalidRequirement):
+            yield Requirement(line)
 
 
 def _counts(requirement: Requirement, extra: str, environment: Mapping[str, str]) -> bool:
@@ -59,18 +76,27 @@ def _counts(requirement: Requirement, extra: str, environment: Mapping[str, str]
 
 def parse_metadata(text: str) -> Metadata:
     """Read METADATA; what is not of the standard's form is passed over, as uv has chosen already."""
-    raw, _ = parse_email(_HEADERS_END.split(text, maxsplit=1)[0])  # the description may be long
-    requires = []
-    for line in raw.get("requires_dist", []):
-        try:
-            requires.append(Requirement(line))
-        except InvalidRequirement:
-            continue
-    extras = {canonical_name(extra) for extra in raw.get("provides_extra", [])}
-    for requirement in requires:
-        for one, other in _EXTRA.findall(str(requirement.marker or "")):
-            extras.add(canonical_name(one or other))
-    return Metadata(requires=tuple(requires), extras=frozenset(extras))
+    fields = _fields(text)
+    extras = {canonical_name(extra) for extra in fields.get_all("Provides-Extra", [])}
+    general, of_extra = [], defaultdict[str, list[str]](list)
+    for line in fields.get_all("Requires-Dist", []):
+        marker = line.partition(";")[2]
+        named = [canonical_name(one or other) for one, other in _EXTRA.findall(marker)]
+        extras.update(named)
+        if len(named) == 1 and not _OR.search(marker):
+            of_extra[named[0]].append(line)
+        else:
+            general.append(line)
+    return Metadata(
+        requires=tuple(_read(general)),
+        extras=frozenset(extras),
+        of_extra={extra: tuple(lines) for extra, lines in of_extra.items()},
+    )
+
+
+def _fields(text: str) -> Message:
+    """The fields, whose form is that of the headers of a letter; the description below may be long."""
+    return HeaderParser().parsestr(_HEADERS_END.split(text, maxsplit=1)[0])
 
 
 @dataclass
@@ -150,13 +176,13 @@ def _name_and_version(url: str) -> tuple[str, str]:
 
 
 def _describes(text: str, url: str) -> bool:
-    raw, _ = parse_email(text)
+    fields = _fields(text)
     name, version = _name_and_version(url)
     try:
-        same_version = str(Version(raw.get("version", ""))) == version
+        same_version = str(Version(fields.get("Version", ""))) == version
     except InvalidVersion:
         return False
-    return same_version and canonical_name(raw.get("name", "")) == name
+    return same_version and canonical_name(fields.get("Name", "")) == name
 
 
 def _inside(path: Path, url: str) -> str:

@@ -12,8 +12,8 @@ from envforge.errors import UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.spec import Line
 from envforge.model.urls import redacted
-from envforge.resolvers._request import Wanted
-from envforge.resolvers._stubs import Stub
+from envforge.resolvers.pypi.request import Wanted
+from envforge.resolvers.pypi.stubs import Stub
 
 __all__ = ["DEPENDS", "NAME", "Clash", "ClashError", "clash_in", "clashing_url", "names"]
 

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
-from envforge.resolvers._request import PINS, PypiRequest, Wanted
-from envforge.resolvers._stubs import Stub
-from envforge.resolvers.clash import DEPENDS, NAME, clash_in, names
-from envforge.resolvers.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.pypi.clash import DEPENDS, NAME, clash_in, names
+from envforge.resolvers.pypi.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.pypi.request import PINS, PypiRequest, Wanted
+from envforge.resolvers.pypi.stubs import Stub
 
 __all__ = ["is_refusal", "translated"]
 

@@ -14,9 +14,9 @@ from envforge.edges.process import Command, Completed, run, uv_executable
 from envforge.errors import CouldNotError, InputError
 from envforge.model.access import Access
 from envforge.model.urls import redacted
-from envforge.resolvers._places import Places
-from envforge.resolvers._request import cutoff
-from envforge.resolvers.client import certificate_variables
+from envforge.resolvers.certificates import certificate_variables
+from envforge.resolvers.pypi.places import Places
+from envforge.resolvers.pypi.request import cutoff
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -17,8 +17,8 @@ from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
 from envforge.model.urls import redacted
-from envforge.resolvers._places import PYPI, Places
-from envforge.resolvers._targets import marker_environment
+from envforge.resolvers.pypi.places import PYPI, Places
+from envforge.resolvers.pypi.target import marker_environment
 
 __all__ = [
     "PINS",
