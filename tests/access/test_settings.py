@@ -50,7 +50,7 @@ def test_later_ones_win_and_say_where_they_were_said(tmp_path: Path, site: Path)
     [
         ("chanels = []", "unknown setting 'chanels'"),
         ("channels = 'a'", None),
-        ("channels = [1]", "channels is not a list of texts"),
+        ("channels = [1]", "channels is not a list of channels"),
         ("keyring = 'yes'", "keyring is not true or false"),
         ("mirrors = ['x']", "mirrors is not a table"),
         ("store = [2026-11-24]", "store is not a list of paths"),
