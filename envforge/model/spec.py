@@ -49,13 +49,13 @@ class EnvironmentSpec:
     A PyPI requirement may be the path of a project, relative to the first of ``sources``.  ``constraints``
     limit the versions of projects that are needed anyway, ``conda_constraints`` those of conda packages.
     ``channel_priority`` is one of :data:`CHANNEL_PRIORITIES`, ``exclude_newer`` what
-    :func:`~envforge.model.moments.cutoff` reads; ``None`` where nothing is said.  ``indexes`` are simple index
-    URLs, the first the default one; empty means PyPI.  ``index_of`` are projects, by canonical name, and the
-    one index each is taken from.  ``find_links`` are directories, or pages, of artifacts.  ``no_binary`` are
-    the projects that are built from their sdist.  ``prerelease`` allows pre-releases of every project.
-    ``python`` is the Python, as ``3.11`` or ``3.11.9``, of an environment that brings none of its own.
-    ``assumed`` is what the targets are said to offer.  ``sources`` are the paths that were read, as they were
-    given.
+    :func:`~envforge.model.moments.cutoff` reads; ``None`` where nothing is said.  ``indexes`` are simple
+    index URLs, the first the default one; empty means PyPI.  ``index_of`` are projects, by canonical name,
+    and the one index each is taken from.  ``find_links`` are directories, or pages, of artifacts.
+    ``no_binary`` are the projects that are built from their sdist.  ``prerelease`` allows pre-releases of
+    every project.  ``python`` is the Python, as ``3.11`` or ``3.11.9``, of an environment that brings none of
+    its own.  ``assumed`` is what the targets are said to offer.  ``sources`` are the paths that were read, as
+    they were given.
     """
 
     name: str | None
