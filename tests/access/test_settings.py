@@ -136,4 +136,4 @@ def test_the_channels_that_a_site_allows(tmp_path: Path, site: Path) -> None:
     with pytest.raises(InputError, match="the channel https://host/lab2 may not be used here") as raised:
         check_allowed(["https://u:secret@host/lab2"], settings)
     assert raised.value.at == f"allowed-channels, {site}"
-    assert raised.value.do.startswith(f"use one of: {main} ")
+    assert str(raised.value.do).startswith(f"use one of: {main} ")
