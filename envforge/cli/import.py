@@ -96,7 +96,8 @@ def command(
     lock, digest = _read(source, environment)
     found = import_lock(
         lock,
-        source=Path(os.path.relpath(source, output.absolute().parent)).as_posix(),
+        source=str(source),
+        listed=Path(os.path.relpath(source, output.absolute().parent)).as_posix(),
         digest=digest,
         host=host_platform(),
         options=options,

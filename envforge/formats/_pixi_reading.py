@@ -199,6 +199,7 @@ class _Reading:
         if not isinstance(packages, list):
             raise InputError(f"{describe(packages)} where a list is needed", at="packages")
         seen: set[tuple[str, str]] = set()
+        unreached: dict[str, None] = {}
         for index, value in enumerate(packages):
             at = f"packages[{index}]"
             key = _key(value)
@@ -214,7 +215,9 @@ class _Reading:
                 elif _REMOTE.match(key[1]):
                     conda.append(_conda(entry, key[1], platform, kept, f"{self.source}: {at}"))
                 else:
-                    self.notes.append(f"not imported, for it comes from no channel: {redacted(key[1])}")
+                    unreached[key[1]] = None
+        if unreached:
+            self.notes.append(f"not imported, for it comes from no channel: {redacted(', '.join(unreached))}")
         missing = [key[1] for key in members if key not in seen and key[0] in ("conda", "pypi")]
         if missing:
             raise InputError(f"no entry for {redacted(missing[0])}", at="packages")

@@ -106,6 +106,8 @@ def _package_tables(text: str, tables: set[str], keys: set[str]) -> str | None:
         return "pdm" if "lock_version" in keys else "poetry"
     if "lock_version" in keys:
         return "pdm"
+    if "python-versions" in keys:
+        return "poetry"  # of which somebody cut the end off
     if 'source = "registry+' in text or ("checksum" in keys and "requires-python" not in keys):
         return "cargo"
     return "uv" if "version" in keys else None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from envforge.errors import InputError
 from envforge.formats.recognise import KINDS
 from envforge.importing import read_lock
-from envforge.importing.run import _READERS
+from envforge.importing.reading import _READERS
 from tests.foreign.support import GOLDEN, call, read
 
 SHA = "a" * 64
