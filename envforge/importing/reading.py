@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from envforge.errors import InputError
 from envforge.formats import (
+    conda_list,
     environment_pins,
     explicit_txt,
     hashed_requirements,
@@ -22,6 +23,7 @@ from envforge.model.foreign import ForeignLock
 __all__ = ["read_lock"]
 
 _READERS: Mapping[str, Callable[..., ForeignLock]] = {
+    "conda-list": conda_list.read,
     "environment": environment_pins.read,
     "explicit": explicit_txt.read,
     "pipfile": pipfile_lock.read,

@@ -20,7 +20,7 @@ from envforge.importing.completing import ImportPorts, completed_conda, located_
 from envforge.importing.pythons import is_settled, lowest_python, python_of_wheels, said_python
 from envforge.importing.selecting import Member, filename_of, members
 from envforge.importing.specifying import specification
-from envforge.model.foreign import Edge, ForeignConda, ForeignFile, ForeignLock
+from envforge.model.foreign import NOT_IMPORTED, Edge, ForeignConda, ForeignFile, ForeignLock
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, join_specs
 from envforge.model.platforms import PLATFORMS, Target, default_target
 from envforge.model.spec import EnvironmentSpec
@@ -93,14 +93,14 @@ def import_lock(
 
 
 def _nothing(lock: ForeignLock, job: _Job, source: str) -> InputError:
-    if not lock.conda and not lock.pypi and not lock.notes:
-        return InputError("the file locks no packages", at=source, do="name another file")
-    why = list(dict.fromkeys([*job.left_out(), *lock.notes]))
-    return InputError(
-        "there is nothing in it that can be locked" + (f": {why[0]}" if why else ""),
-        at=source,
-        do="name another file, or lock what it is made from: envforge lock",
-    )
+    why = [*job.left_out(), *(note for note in lock.notes if note.startswith(NOT_IMPORTED))]
+    if why:
+        what = f"there is nothing in it that can be locked: {why[0]}"
+    elif lock.conda or lock.pypi:
+        what = "none of its packages is needed on any of the platforms"
+    else:
+        what = "it locks no packages"
+    return InputError(what, at=source, do="name another file, or lock anew: envforge lock")
 
 
 def _lockfile(
@@ -313,7 +313,7 @@ class _Job:
     def left_out(self) -> list[str]:
         """What was not imported, and why."""
         return [
-            f"not imported, for it comes from {source}: {redacted(', '.join(sorted(set(names))))}"
+            f"{NOT_IMPORTED}, for it comes from {source}: {redacted(', '.join(sorted(set(names))))}"
             for source, names in sorted(self.skipped.items())
         ]
 
