@@ -78,8 +78,8 @@ def command(
     """Make conda-lock.yml of another tool's lockfile, or of an environment that is there.
 
     FILE is a pylock.toml, requirements.txt, pixi.lock, uv.lock, poetry.lock, Pipfile.lock, an @EXPLICIT list,
-    a list of conda list --export, a pinned environment.yml, or what conda-pack made; PREFIX a conda or a virtual
-    environment.  What it is, its content says.
+    a list of conda list --export, a pinned environment.yml, or what conda-pack made; PREFIX a conda or a
+    virtual environment.  What it is, its content says.
     """
     from envforge.edges.fetch import Fetcher
     from envforge.importing import import_lock
