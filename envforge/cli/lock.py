@@ -205,7 +205,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
     for option, name in (("cuda", "__cuda"), ("glibc", "__glibc")):
-        if given[option]:
+        if given[option] is not None:
             assumed.append(VirtualPackage(name=name, version=given[option]))
     for package in assumed:
         _check_version(package)
