@@ -86,7 +86,9 @@ __all__ = ["command", "lock_options"]
     type=click.Choice(CHANNEL_PRIORITIES),
     help="Whether later channels count for what an earlier one has.  [default: strict]",
 )
-@click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
+@click.option(
+    "--exclude-newer", metavar="DATE", help="Ignore what was published after DATE: 2026-11-23, or 7d."
+)
 @click.option("--check", is_flag=True, help="Only say whether the lockfile still satisfies the SPEC.")
 @click.option("--offline", is_flag=True, help="Resolve from the cache only.")
 @click.option("--dry-run", is_flag=True, help="Resolve, and write nothing.")
