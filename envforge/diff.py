@@ -182,7 +182,8 @@ def _another_file(old: LockedPackage, new: LockedPackage) -> bool:
 
 
 def _needs(row: LockedPackage) -> dict[str, str]:
-    return {name: re.sub(r"\s+", "", text) for name, text in row.dependencies.items()}
+    """What a row depends on; old versions of conda-lock write nothing where others write ``*``."""
+    return {name: re.sub(r"\s+", "", text) or "*" for name, text in row.dependencies.items()}
 
 
 # -- all platforms -------------------------------------------------------------------------------------

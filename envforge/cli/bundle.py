@@ -146,7 +146,7 @@ def _at_odds(option: str, what: str) -> InputError:
 
 def _check_before(output: Path | None, sign: Path | None) -> None:
     """Refuse a place that cannot be written to, or a key that cannot sign, before minutes were spent."""
-    from envforge.node.bundles import is_bundle
+    from envforge.node.sources.bundles import is_bundle
     from envforge.sign import check_key, check_name
 
     if sign is not None:
@@ -171,7 +171,7 @@ class _Opened:
     @classmethod
     def of(cls, source: Path, lock: str | None, platform: str | None, console: Console) -> _Opened:
         from envforge.layout.plan import LockfileInput
-        from envforge.node.sources import MirrorSource
+        from envforge.node.sources.source import MirrorSource
         from envforge.settings import load_settings
 
         if source.is_dir():
@@ -184,7 +184,7 @@ class _Opened:
             )
             return cls(given=given, platform=_chosen(mirror.lockfile, platform), locate=mirror.artifact)
         from envforge.formats import conda_lock
-        from envforge.node.bundles import is_bundle
+        from envforge.node.sources.bundles import is_bundle
 
         if is_bundle(source):
             raise InputError(
@@ -232,8 +232,8 @@ def _fetched(
     """Have the lockfile's artifacts in a mirror of its own among the caches: what was fetched once stays."""
     from envforge.layout.plan import lock_name
     from envforge.mirror import MirrorOptions, mirror
-    from envforge.node.sources import MirrorSource
-    from envforge.resolvers.building import BuildingFetcher
+    from envforge.node.sources.source import MirrorSource
+    from envforge.resolvers.building.builder import BuildingFetcher
     from envforge.settings import cache_directory
 
     place = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:8]

@@ -78,8 +78,8 @@ def command(
     """Make conda-lock.yml of another tool's lockfile, or of an environment that is there.
 
     FILE is a pylock.toml, requirements.txt, pixi.lock, uv.lock, poetry.lock, Pipfile.lock, an @EXPLICIT list,
-    a pinned environment.yml, or what conda-pack made; PREFIX a conda environment or a virtual environment.
-    What it is, its content says.
+    a list of conda list --export, a pinned environment.yml, or what conda-pack made; PREFIX a conda or a
+    virtual environment.  What it is, its content says.
     """
     from envforge.edges.fetch import Fetcher
     from envforge.importing import import_lock
@@ -96,7 +96,8 @@ def command(
     lock, digest = _read(source, environment)
     found = import_lock(
         lock,
-        source=Path(os.path.relpath(source, output.absolute().parent)).as_posix(),
+        source=str(source),
+        listed=Path(os.path.relpath(source, output.absolute().parent)).as_posix(),
         digest=digest,
         host=host_platform(),
         options=options,
@@ -105,6 +106,7 @@ def command(
             cache=cache_directory(),
             reporter=console,
             offline=offline,
+            variables=os.environ,
         ),
     )
     check_lockfile(found.lockfile, load_settings())

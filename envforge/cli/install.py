@@ -15,13 +15,13 @@ from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
 from envforge.errors import InputError
 from envforge.model.signature import Signed
-from envforge.node.bundles import BundleSource, check_bundle_platform
 from envforge.node.history import stores_before
 from envforge.node.install import InstallOptions, InstallResult, host_platform, install
-from envforge.node.interpreter import ask_interpreter
+from envforge.node.linking.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.node.preflight import CHECKS
-from envforge.node.sources import ArtifactSource
+from envforge.node.sources.bundles import BundleSource, check_bundle_platform
+from envforge.node.sources.source import ArtifactSource
 from envforge.settings import FROM_BUNDLE, load_settings, store_layers, use_log_file
 
 __all__ = ["command"]

@@ -46,7 +46,7 @@ def command(
     """
     from envforge.cli.defaults import network
     from envforge.mirror import MirrorOptions, mirror
-    from envforge.resolvers.building import BuildingFetcher
+    from envforge.resolvers.building.builder import BuildingFetcher
     from envforge.settings import cache_directory
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)

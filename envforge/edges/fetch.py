@@ -272,7 +272,11 @@ class Fetcher:
             source = _on_disk(path)
             return _Body(start=start, chunks=_disk_chunks(source, path, start), source=source)
         if self.offline:
-            raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
+            raise CouldNotError(
+                "not in the cache, and --offline forbids to fetch it",
+                at=redacted(url),
+                do="run the same command once without --offline",
+            )
         import requests
 
         try:

@@ -26,12 +26,12 @@ from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
-from envforge.resolvers._places import Places
 from envforge.resolvers.conda.solver import Solver
+from envforge.resolvers.pypi.places import Places
 
 if TYPE_CHECKING:
     from envforge.lock.pypi_half import PypiHalf
-    from envforge.resolvers.building import Builder
+    from envforge.resolvers.building.builder import Builder
 
 __all__ = ["Job", "Part"]
 
@@ -80,7 +80,7 @@ class Job:
     @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
-        from envforge.resolvers.building import Builder, Uv
+        from envforge.resolvers.building.builder import Builder, Uv
 
         uv = Uv(
             cache=(self.cache / "uv").absolute(),
@@ -106,7 +106,7 @@ class Job:
             reporter=self.reporter,
             base=self.base,
             place=self.place,
-            builder=self.builder,
+            builder=lambda: self.builder,
             solve=self._solve,
         )
 

@@ -26,7 +26,7 @@ from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import redacted, without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
-from envforge.resolvers._places import Places
+from envforge.resolvers.pypi.places import Places
 
 __all__ = ["lock"]
 

@@ -23,7 +23,7 @@ from envforge.edges.credentials import Login
 from envforge.edges.fetch import Fetcher
 from envforge.errors import CouldNotError, InputError
 from envforge.model.access import Access
-from envforge.resolvers.client import conda_client
+from envforge.resolvers.conda.client import conda_client
 from tests.conftest import Shell
 
 ADA = "Basic " + base64.b64encode(b"ada:secret").decode()

@@ -230,7 +230,7 @@ def test_every_environment_variable_is_documented() -> None:
         for name in match
         if name
     } | {*process._KEPT, *process._NETWORK, *signing._AGENT, *platforms.OVERRIDES}
-    for program in ("templates/bundle.sh", "node/activation/container"):
+    for program in ("templates/bundle.sh", "node/using/activation/container"):
         found |= set(re.findall(r"\$\{(ENVFORGE_\w+):?-", (PACKAGE / program).read_text("utf-8")))
     rows = table(REFERENCE / "environment-variables.md")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}

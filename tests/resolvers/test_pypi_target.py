@@ -6,8 +6,8 @@ from packaging.tags import Tag
 
 from envforge.errors import InputError
 from envforge.model.platforms import PLATFORMS, Target
-from envforge.resolvers._targets import uv_platform
-from envforge.resolvers.pypi import marker_environment, requirement_name, wheel_tags
+from envforge.resolvers.pypi.request import requirement_name
+from envforge.resolvers.pypi.target import marker_environment, uv_platform, wheel_tags
 
 from ._resolving import lines, target
 

@@ -19,8 +19,8 @@ from envforge.edges.fetch import Fetcher
 from envforge.model.moments import cutoff
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
-from envforge.resolvers.client import BroughtChannels, conda_client
 from envforge.resolvers.conda.channel_errors import channel_error, is_refusal
+from envforge.resolvers.conda.client import BroughtChannels, conda_client
 from envforge.resolvers.conda.preferred import preferred_records
 from envforge.resolvers.conda.request import CondaRecord, CondaRequest, parse_match_spec
 
