@@ -272,11 +272,8 @@ class Fetcher:
             source = _on_disk(path)
             return _Body(start=start, chunks=_disk_chunks(source, path, start), source=source)
         if self.offline:
-            raise CouldNotError(
-                "not in the cache, and --offline forbids to fetch it",
-                at=redacted(url),
-                do="run the same command once without --offline",
-            )
+            what, do = "not in the cache, and --offline forbids to fetch it", "run it once without --offline"
+            raise CouldNotError(what, at=redacted(url), do=do)
         import requests
 
         try:
