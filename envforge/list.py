@@ -23,12 +23,12 @@ from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.manifest import Manifest
 from envforge.model.receipt import Receipt
 from envforge.model.spec import EnvironmentSpec
-from envforge.node.bundles import Bundle, is_bundle
-from envforge.node.documents import read_document
 from envforge.node.prefix import Prefix
-from envforge.node.receipts import read_receipt
-from envforge.node.scan import RECEIPT
-from envforge.node.sources import MirrorSource
+from envforge.node.proving.receipts import read_receipt
+from envforge.node.proving.scan import RECEIPT
+from envforge.node.sources.bundles import Bundle, is_bundle
+from envforge.node.sources.documents import read_document
+from envforge.node.sources.source import MirrorSource
 from envforge.reporting import Reporter
 
 __all__ = ["Survey", "holding", "holding_of_text", "survey"]

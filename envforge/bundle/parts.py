@@ -17,8 +17,8 @@ from envforge.layout.plan import Artifact, LockfileInput, make_plan
 from envforge.model.bundle import BundleContents
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import MirrorFile
-from envforge.node.bundles import BILL, BUNDLE_JSON, LICENSES
 from envforge.node.needs import Amount, first_needs
+from envforge.node.sources.bundles import BILL, BUNDLE_JSON, LICENSES
 
 __all__ = ["CarriedRuntime", "Part", "Parts", "collect"]
 

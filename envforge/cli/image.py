@@ -12,7 +12,7 @@ from envforge.cli.console import Console, human_size, output_options, print_resu
 from envforge.cli.image_job import Job, image_options, registry_place, site_base
 from envforge.errors import InputError
 from envforge.model.mpi import mpi_family
-from envforge.node.activate import RUN
+from envforge.node.using.activate import RUN
 
 if TYPE_CHECKING:
     from envforge.node.image_tree import ImageTree

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
-from envforge.cli.defaults import network
+from envforge.cli.defaults import check_lockfile, network
 from envforge.cli.options import platforms_option
 from envforge.errors import InputError
 from envforge.importing import Imported, ImportOptions
@@ -84,7 +84,7 @@ def command(
     from envforge.edges.fetch import Fetcher
     from envforge.importing import import_lock
     from envforge.importing.completing import ImportPorts
-    from envforge.settings import cache_directory
+    from envforge.settings import cache_directory, load_settings
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     for path in (output, *([spec] if spec else [])):
@@ -109,6 +109,7 @@ def command(
             variables=os.environ,
         ),
     )
+    check_lockfile(found.lockfile, load_settings())
     for note in found.notes:
         console.note(note)
     _write(found, output, spec, source, dry_run=dry_run)

@@ -140,11 +140,13 @@ def _lock(
 ) -> int:
     from envforge.cli.locked import Locked, print_locked
     from envforge.edges.fetch import Fetcher
+    from envforge.lock.channels import asked_channels
     from envforge.lock.options import targets_for
     from envforge.lock.run import lock
     from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
+    check_allowed(asked_channels(spec, options, base_of(spec)), load_settings())
     targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous, options)
     lesser: dict[str, tuple[LesserVariant, ...]] = {}
@@ -164,7 +166,6 @@ def _lock(
         )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
-    check_allowed((channel.url for channel in lockfile.channels), load_settings())
     text = conda_lock.write(lockfile)
     if not dry_run:
         write_atomically(output, text)
@@ -231,8 +232,8 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
     )
 
 
-def _priority(value: object) -> str:
-    return value if isinstance(value, str) and value in CHANNEL_PRIORITIES else "strict"
+def _priority(value: object) -> str | None:
+    return value if isinstance(value, str) and value in CHANNEL_PRIORITIES else None
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -153,7 +153,7 @@ def _mpi(text: str | None, source: RecipeSource) -> HostMpi | None:
 
 
 def _open(path: Path, lock: str | None) -> RecipeSource:
-    from envforge.node.bundles import is_bundle
+    from envforge.node.sources.bundles import is_bundle
     from envforge.render.sources import from_bundle, from_lockfile, from_mirror, from_prefix
 
     if (path / ".envforge").is_dir():

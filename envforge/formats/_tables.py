@@ -41,10 +41,11 @@ def conda_text(name: str, node: Node) -> str:
                 do="build it, put it into a channel, and write its version; or lock another --environment",
             )
     said = {key: inner.text() for key, inner in table.items() if inner.value not in ("", "*")}
-    if not said.keys() <= {"version", "build", "channel"}:
+    channel = said.pop("channel", "")
+    text = f"{channel}::{name}" if channel else name
+    if not said.keys() <= {"version", "build"}:
         words = [f"{_IN_BRACKETS.get(key, key)}={_quoted(value, node)}" for key, value in said.items()]
-        return f"{name}[{','.join(words)}]"
-    text = f"{said['channel']}::{name}" if "channel" in said else name
+        return f"{text}[{','.join(words)}]"
     if "version" in said or "build" in said:
         text += f" {_tidy(said.get('version', '*'), node)}"
     return f"{text} {said['build']}" if "build" in said else text

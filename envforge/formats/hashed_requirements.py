@@ -28,6 +28,7 @@ from envforge.formats._halves import (
     python_of,
     shown_name,
 )
+from envforge.formats._pip_lines import logical_lines
 from envforge.formats._requirement import HEX_DIGITS, check_index
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile
@@ -112,7 +113,7 @@ def read(text: str, *, source: str) -> ForeignLock:
     if len(text) > _LIMIT:
         raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
     reading = _Reading(source=source)
-    for number, line in _logical_lines(text):
+    for number, line in logical_lines(text.removeprefix("\ufeff")):
         reading.line(number, line)
     extra = tuple(reading.extra)
     return ForeignLock(
@@ -123,22 +124,6 @@ def read(text: str, *, source: str) -> ForeignLock:
         python=reading.python,
         notes=tuple(reading.notes),
     )
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with what follows a backslash joined to them, and the number of the first."""
-    begun = 0
-    parts: list[str] = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        begun = begun if parts else number
-        stripped = line.rstrip()
-        if stripped.endswith("\\") and not stripped.lstrip().startswith("#"):
-            parts.append(stripped[:-1])
-            continue
-        yield begun, " ".join([*parts, line]) if parts else line
-        parts = []
-    if parts:
-        yield begun, " ".join(parts)
 
 
 @dataclass(kw_only=True)

@@ -152,6 +152,9 @@ def joined(
         conda=tuple(conda),
         pip=tuple(_seen_from(line, base) for line in pip.lines),
         constraints=tuple(_seen_from(line, base) for line in pip.constraints),
+        conda_constraints=tuple(line for draft in drafts for line in draft.conda_constraints),
+        channel_priority=_agreed((draft.channel_priority for draft in drafts), "channel priorities"),
+        exclude_newer=_agreed((draft.exclude_newer for draft in drafts), "dates after which nothing counts"),
         indexes=_indexes(pip, drafts[0].source),
         index_of=tuple(sorted((name, url) for name, (url, _) in pip.index_of.items())),
         find_links=tuple(dict.fromkeys(_path_from(one, base) for one in pip.find_links)),
@@ -161,6 +164,20 @@ def joined(
         assumed=tuple(one for draft in drafts for one in draft.assumed),
         sources=tuple(dict.fromkeys(draft.source for draft in drafts)),
     )
+
+
+def _agreed(said: Iterable[tuple[str, str] | None], what: str) -> str | None:
+    """What all say who say something, each with its place."""
+    first = None
+    for one in filter(None, said):
+        if first is not None and one[0] != first[0]:
+            raise InputError(
+                f"the files name two {what}: {first[0]} in {first[1]}, and {one[0]}",
+                at=one[1],
+                do="write the same in both places",
+            )
+        first = first or one
+    return first[0] if first is not None else None
 
 
 def _joined_pip(drafts: Sequence[Draft]) -> PipPart:

@@ -26,8 +26,8 @@ from envforge.image.base import Base
 from envforge.image.layers import Layer, layer_tar, plan_layers
 from envforge.model.image import ImageFacts, image_machine
 from envforge.model.oci import CONFIG, LAYER_GZIP, MANIFEST, Descriptor, ImageConfig, ImageManifest
-from envforge.node.activate import RUN
 from envforge.node.image_tree import ImageTree
+from envforge.node.using.activate import RUN
 from envforge.reporting import Reporter
 
 __all__ = ["OciResult", "labels_of", "write_oci"]

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envforge.edges.archive import conda_index
+from envforge.edges.channels import channel_urls
 from envforge.edges.fetch import Fetcher, local_path
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.formats._draft import PYPI
@@ -27,7 +28,7 @@ from envforge.model.foreign import ForeignConda, ForeignFile
 from envforge.model.platforms import Target
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
-from envforge.resolvers.conda import CondaRecord, channel_url
+from envforge.resolvers.conda import CondaRecord
 from envforge.resolvers.records import channel_records, indexed_files
 
 _AT_ONCE = 16
@@ -95,7 +96,7 @@ def _channels_of(one: ForeignConda, channels: Sequence[str]) -> tuple[str, ...]:
     if one.url is not None:
         return (one.url.split("?")[0].rsplit("/", 2)[0],)
     named = [one.channel] if one.channel else channels
-    urls = tuple(url for name in named for url in channel_url(name, Path()))
+    urls = channel_urls(named, Path())
     if not urls:
         raise InputError(
             f"nothing says which channel {one.name} is from",

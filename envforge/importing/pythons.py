@@ -12,7 +12,7 @@ from envforge.formats._fields import redacted
 from envforge.importing.selecting import best_file, filename_of
 from envforge.model.foreign import ForeignConda, ForeignLock, ForeignPypi
 from envforge.model.platforms import Target
-from envforge.resolvers.pypi import wheel_tags
+from envforge.resolvers.pypi.target import wheel_tags
 
 __all__ = ["is_settled", "lowest_python", "python_of_wheels", "said_python"]
 

@@ -17,11 +17,11 @@ from envforge.errors import InputError
 from envforge.formats import receipt_json
 from envforge.model.image import ImageFacts, check_image_prefix
 from envforge.model.receipt import Receipt
-from envforge.node.activate import activation, label
-from envforge.node.build import Workshop, build_tree
 from envforge.node.install import InstallOptions, host_platform, new_receipt, planned, tell, tool_versions
-from envforge.node.scan import RECEIPT
-from envforge.node.sources import ArtifactSource, BareSource
+from envforge.node.linking.build import Workshop, build_tree
+from envforge.node.proving.scan import RECEIPT
+from envforge.node.sources.source import ArtifactSource, BareSource
+from envforge.node.using.activate import activation, label
 from envforge.reporting import Reporter
 
 __all__ = ["ImageTree", "TreeOptions", "make_image_tree"]

@@ -8,7 +8,7 @@ import envforge
 from envforge.errors import InputError
 from envforge.formats.dockerfile import check, context_path, label_value
 from envforge.model.image import BaseImage, check_image_prefix
-from envforge.node.activate import label
+from envforge.node.using.activate import label
 from envforge.render.recipe import HostMpi, printed
 from envforge.render.sources import RecipeSource
 

@@ -10,7 +10,7 @@ import envforge
 from envforge.errors import InputError
 from envforge.formats.singularity import check, files_word, header_value, printable
 from envforge.model.image import BaseImage, check_image_prefix
-from envforge.node.scan import RECEIPT
+from envforge.node.proving.scan import RECEIPT
 from envforge.render.recipe import DISTRIBUTION, HostMpi, printed
 from envforge.render.sources import RecipeSource
 

@@ -12,9 +12,9 @@ from envforge.errors import EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.mpi import mpi_family
 from envforge.model.urls import redacted
-from envforge.node.bundles import Bundle
-from envforge.node.receipts import read_receipt
-from envforge.node.sources import MirrorSource, lock_packages, read_lock_json
+from envforge.node.proving.receipts import read_receipt
+from envforge.node.sources.bundles import Bundle
+from envforge.node.sources.source import MirrorSource, lock_packages, read_lock_json
 
 __all__ = ["RecipeSource", "from_bundle", "from_lockfile", "from_mirror", "from_prefix"]
 

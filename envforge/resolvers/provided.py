@@ -21,9 +21,9 @@ from envforge.model.access import Access
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.spec import Line
 from envforge.reporting import Reporter
-from envforge.resolvers._request import requirement_name
-from envforge.resolvers.client import conda_client
 from envforge.resolvers.conda import CondaRecord
+from envforge.resolvers.conda.client import conda_client
+from envforge.resolvers.pypi.request import requirement_name
 
 if TYPE_CHECKING:
     from rattler import Client

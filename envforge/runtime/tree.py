@@ -19,9 +19,9 @@ from envforge.edges.linking import Linker
 from envforge.edges.store import Store, StoredTree
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage
-from envforge.node.conda import ExtractedPackage, link_packages, python_version, site_packages_of
-from envforge.node.placing import check_places, winners
-from envforge.node.wheels import Target, link_wheels, place_wheels
+from envforge.node.linking.conda import ExtractedPackage, link_packages, python_version, site_packages_of
+from envforge.node.linking.placing import check_places, winners
+from envforge.node.linking.wheels import Target, link_wheels, place_wheels
 from envforge.runtime.selection import select
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _own(folder: Traversable, path: str = "") -> dict[str, bytes]:
         if entry.is_dir():
             if name not in _NOT_OURS and entry.name != "__pycache__":
                 found |= _own(entry, f"{name}/")
-        elif name.endswith(".py") or name in _TEXTS or path == "node/activation/":
+        elif name.endswith(".py") or name in _TEXTS or path == "node/using/activation/":
             found[name] = entry.read_bytes().replace(b"\r\n", b"\n")
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envforge.image.archive import _header
-from envforge.node.scan import RECEIPT
+from envforge.node.proving.scan import RECEIPT
 from tests.bundle.real import SMALL, publish
 from tests.image.conftest import Command
 from tests.image.world import (

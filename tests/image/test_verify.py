@@ -16,8 +16,8 @@ import pytest
 
 from envforge.edges.images import image_kind
 from envforge.model.image import KINDS
-from envforge.node.images import image_facts
-from envforge.node.scan import RECEIPT
+from envforge.node.proving.images import image_facts
+from envforge.node.proving.scan import RECEIPT
 from tests.image.conftest import Command
 from tests.image.world import DEBIAN, OCI, Image, Tree, blob, digest_of, layer, write_archive, write_base
 

@@ -8,7 +8,8 @@ import pytest
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import UnsatisfiableError
-from envforge.resolvers.pypi import ProvidedDistribution, wheel_metadata
+from envforge.resolvers.pypi.metadata import wheel_metadata
+from envforge.resolvers.pypi.request import ProvidedDistribution
 
 from ._index import Index, Wheel
 from ._resolving import Ask, brings, target, versions

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
-from envforge.resolvers import _compile
+from envforge.resolvers.pypi import compiler
 
 from ._index import Index, Wheel
 from ._resolving import Ask, brings, target
@@ -221,7 +221,7 @@ def test_an_index_directory_that_is_not_there(ask: Ask, tmp_path: Path) -> None:
 
 
 def test_nobody_answers(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compile, "_RETRIES", 0)
+    monkeypatch.setattr(compiler, "_RETRIES", 0)
     error = failure(ask, "alpha", indexes=["http://me:s3cret@127.0.0.1:9/simple"])
     assert isinstance(error, CouldNotError)
     assert error.what == "no connection to 127.0.0.1"
@@ -243,7 +243,7 @@ def test_nobody_answers(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_refuses(
     index: Index, ask: Ask, monkeypatch: pytest.MonkeyPatch, path: str, status: int, what: str
 ) -> None:
-    monkeypatch.setattr(_compile, "_RETRIES", 0)
+    monkeypatch.setattr(compiler, "_RETRIES", 0)
     index.add(Wheel(name="alpha", version="1.0"))
     index.statuses = {path: status}
     with index.served() as url:

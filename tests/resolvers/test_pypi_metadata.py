@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import CouldNotError
-from envforge.resolvers import _metadata
-from envforge.resolvers._hashes import artifact_hashes
-from envforge.resolvers._metadata import parse_metadata, wheel_metadata
+from envforge.resolvers.pypi import metadata
+from envforge.resolvers.pypi.hashes import artifact_hashes
+from envforge.resolvers.pypi.metadata import parse_metadata, wheel_metadata
 
 from ._index import Index, Wheel
 
@@ -84,7 +84,7 @@ def write(path: Path, members: dict[str, bytes]) -> tuple[str, str]:
 def test_a_wheel_that_is_not_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: dict[str, bytes], what: str
 ) -> None:
-    monkeypatch.setattr(_metadata, "_LIMIT", 1000)
+    monkeypatch.setattr(metadata, "_LIMIT", 1000)
     url, sha256 = write(tmp_path / ALPHA.filename, members)
     with pytest.raises(CouldNotError, match=what):
         wheel_metadata(Fetcher(), url, sha256)

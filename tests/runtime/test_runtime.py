@@ -121,7 +121,7 @@ def test_what_is_in_it(made: MadeRuntime, site: Site) -> None:
     version = ".".join(made.python.split(".")[:2])
     lib = f"runtime/lib/python{version}"
     assert {"runtime/bin/python3", f"{lib}/os.py", f"{lib}/site-packages/envforge/__main__.py"} <= set(names)
-    assert f"{lib}/site-packages/envforge/node/activation/activate.sh" in names
+    assert f"{lib}/site-packages/envforge/node/using/activation/activate.sh" in names
     assert [name for name in names if name.startswith("runtime/bin/")] == ["runtime/bin/python3"]
     assert f"{lib}/site-packages/envforge/templates/bundle.sh" in names
     unwanted = re.compile(r"/(tests?|demo|tkinter|ensurepip|unittest|include|share|_ssl[^/]*)(/|$)")
