@@ -261,7 +261,7 @@ def _opened_below(
 
 
 def _label_differences(facts: ImageFacts, answer: Verification) -> tuple[Difference, ...]:
-    """Where the image says something else of itself than the receipt in it."""
+    """Where the image says something else of itself than the receipt in it; a recipe need not say all."""
     receipt = answer.receipt
     said = {
         "receipt": (facts.receipt, answer.digest),
@@ -272,7 +272,7 @@ def _label_differences(facts: ImageFacts, answer: Verification) -> tuple[Differe
     return tuple(
         Difference(kind="changed", path=f"(label {name})", detail=f"{told} instead of {found}")
         for name, (told, found) in said.items()
-        if told != found
+        if told not in ("", found)
     )
 
 
