@@ -205,6 +205,7 @@ def _opened(
 def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
     """An image: its labels, the receipt inside, and every file of the environment."""
     from envforge.edges.scratch import scratch
+    from envforge.model.image import LAYERED
     from envforge.node.proving.images import image_facts, look_inside, unpack_environment
     from envforge.node.verify import Against, verify_prefix, verify_states
 
@@ -218,7 +219,7 @@ def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
         if source is not None:
             against = partial(_opened_below, console, source, proof, work)
         console.step(f"reading {path}")
-        if kind in ("oci", "oci-archive"):
+        if kind in LAYERED:
             inside = look_inside(path, facts.prefix)
             answer = verify_states(
                 path,

@@ -12,6 +12,8 @@ from envforge.model.urls import redacted
 
 __all__ = [
     "GPU_VARIABLES",
+    "KINDS",
+    "LAYERED",
     "BaseImage",
     "ImageFacts",
     "ImageKind",
@@ -26,8 +28,10 @@ GPU_VARIABLES = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": 
 ImageKind = str
 """What a file or directory is, by its content: one of :data:`KINDS`."""
 
-KINDS = ("oci-archive", "docker-archive", "oci", "squashfs", "sif")
-"""The kinds of images; ``oci`` is a layout in a directory, the others are files."""
+LAYERED = ("oci-archive", "docker-archive", "oci")
+KINDS = (*LAYERED, "squashfs", "sif")
+"""The kinds of images; ``oci`` is a layout in a directory, the others are files.  :data:`LAYERED` are made of
+layers."""
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
@@ -125,11 +129,11 @@ class BaseImage:
             return cls._docker(rest.removeprefix("//"), forms)
         if agent not in agents or not rest:
             raise InputError(f"{redacted(text)!r} is no base image", at="--base", do=forms)
-        if agent == "oci-archive" and ":" in rest:
+        if agent.endswith("-archive") and ":" in rest:
             raise InputError(
                 "an archive is named by its path alone, without a tag and without a colon in it",
                 at=f"--base {text}",
-                do="--base oci-archive:PATH   # rename the file where its name has a colon",
+                do=f"--base {agent}:PATH   # rename the file where its name has a colon",
             )
         return cls(agent=agent, reference=rest)
 

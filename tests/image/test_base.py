@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
+import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,7 +83,8 @@ def test_a_base_for_another_machine_is_refused(envforge_here: Command, made: Pat
         ),
         ("lib64/libc-2.28.so", b"GNU C Library (GNU libc) stable release version 2.28.", 0, ""),
         ("usr/lib64/libc-2.17.so", b"GNU C Library (GNU libc) stable release version 2.17, by", 2, NEEDS),
-        ("lib/ld-musl-x86_64.so.1", b"musl", 0, "no glibc was found in the base"),
+        ("lib/ld-musl-x86_64.so.1", b"musl", 2, "the C library of the base is musl"),
+        ("usr/bin/init", b"static", 0, "no glibc was found in the base"),
     ],
 )
 def test_the_c_library_of_the_base_must_do(
@@ -134,16 +137,23 @@ def test_an_image_has_a_bounded_number_of_layers(envforge_here: Command, made: P
     done.assert_error(2, "are more than 127", "fewer layers")
 
 
-def test_an_archive_of_docker_is_named(envforge_here: Command, made: Path, tmp_path: Path) -> None:
-    import io
-    import tarfile
-
+@pytest.mark.parametrize("listed", [b"", b"{}", b"[1]", b"[[]]", b'[{"Config": "c", "Layers": []}]', b"[]"])
+def test_an_archive_of_docker_is_not_believed(
+    envforge_here: Command, made: Path, tmp_path: Path, listed: bytes
+) -> None:
     with tarfile.open(tmp_path / "saved.tar", "w") as tar:
         info = tarfile.TarInfo("manifest.json")
-        info.size = 2
-        tar.addfile(info, io.BytesIO(b"[]"))
+        info.size = len(listed)
+        tar.addfile(info, io.BytesIO(listed))
     done = envforge_here("image", "oci", made, "--base", "saved.tar", "-o", "env.tar", status=2)
-    done.assert_error(2, "docker-archive", "skopeo copy")
+    done.assert_error(2, "saved.tar")
+
+
+def test_without_a_shell_there_is_no_entry_point(envforge_here: Command, made: Path, tmp_path: Path) -> None:
+    write_base(tmp_path / "base.tar", {"etc/os-release": b"ID=made\n"}, config={"Entrypoint": ["/own"]})
+    done = envforge_here("image", "oci", made, "--base", "base.tar", "-o", "env.tar")
+    assert "the base has no /bin/sh" in done.err
+    assert "Entrypoint" not in Image.read(tmp_path / "env.tar").config["config"]
 
 
 def test_the_entry_point_of_the_base_gives_way(envforge_here: Command, made: Path, tmp_path: Path) -> None:
