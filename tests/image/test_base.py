@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from envforge.edges.registry_logins import registry_login
 from tests.image.conftest import Command
 from tests.image.world import (
     DEBIAN,
@@ -257,20 +258,46 @@ def test_a_registry_gives_a_base_by_its_digest(envforge_here: Command, made: Pat
     assert (tmp_path / "env.oci.tar").read_bytes() == (tmp_path / "again.oci.tar").read_bytes()
 
 
+@pytest.mark.parametrize("tool", ["netrc", "docker"])
 def test_a_login_is_shown_to_who_gives_tokens(
-    envforge_here: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    envforge_here: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
-    secret = "Basic " + base64.b64encode(b"me:s3cret").decode()
-    registry, root = registry_of(make_base(), login=secret)
+    pair = base64.b64encode(b"me:s3cret").decode()
+    registry, root = registry_of(make_base(), login=f"Basic {pair}")
     with serving(registry) as name:
         words = ("image", "oci", made, "--base", f"docker:{name}@{root}", "-o", "env.oci.tar")
         refused = envforge_here(*words, status=3)
         refused.assert_error(3, "401")
-        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password s3cret\n")
-        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        if tool == "netrc":
+            (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password s3cret\n")
+            monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        else:
+            auths = {name.partition("/")[0]: {"auth": pair}}
+            (tmp_path / "config.json").write_text(json.dumps({"auths": auths, "credsStore": "none"}))
+            monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         done = envforge_here(*words)
     assert "s3cret" not in done.out + done.err + refused.err
     assert b"s3cret" not in (tmp_path / "env.oci.tar").read_bytes()
+
+
+def test_the_login_of_the_longest_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def auth(user: str) -> dict[str, str]:
+        return {"auth": base64.b64encode(f"{user}:x".encode()).decode()}
+
+    hub = "https://index.docker.io/v1/"
+    auths = {"r.example": auth("all"), "r.example/me": auth("mine"), hub: auth("hub"), "bad": {"auth": 1}}
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": auths}))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    asked = {"r.example": "me/base", "registry-1.docker.io": "library/debian", "bad": "x", "other": "x"}
+    found = {host: registry_login(host, repository) for host, repository in asked.items()}
+    assert {host: login and login.user for host, login in found.items()} == {
+        "r.example": "mine", "registry-1.docker.io": "hub", "bad": None, "other": None
+    }  # fmt: skip
+    assert (login := registry_login("r.example", "you/base")) is not None
+    assert login.user == "all"
 
 
 def test_a_registry_is_not_believed(envforge_here: Command, made: Path, tmp_path: Path) -> None:
