@@ -1,8 +1,8 @@
 """Logins to registries, from the files of ``docker login``, ``podman login`` and ``skopeo login``.
 
 ``REGISTRY_AUTH_FILE``, ``$XDG_RUNTIME_DIR/containers/auth.json``, ``~/.config/containers/auth.json``, and
-docker's ``config.json``: ``{"auths": {"HOST/PATH": {"auth": "base64 of USER:PASSWORD"}}}``.  The programs that
-such a file may name in place of a password (``credsStore``) are not started.
+docker's ``config.json``: ``{"auths": {"HOST/PATH": {"auth": "base64 of USER:PASSWORD"}}}``.  The programs
+that such a file may name in place of a password (``credsStore``) are not started.
 """
 
 from __future__ import annotations
