@@ -144,6 +144,10 @@ def run(argv: Sequence[str]) -> int:
     command = f"{program} {argv[0]}" if argv and argv[0] in COMMANDS else program
     own = argv[: argv.index("--")] if "--" in argv else argv  # after it come the words of another command
     as_json = "--json" in own
+    if "_ENVFORGE_COMPLETE" in os.environ:
+        from envforge.cli.shells import register
+
+        register()
     try:
         outcome = cli.main(args=list(argv), prog_name=program, standalone_mode=False)
     except EnvforgeError as error:
