@@ -6,6 +6,6 @@ is a function of the lock, the artifacts and the release.
 """
 
 from envforge.bundle.parts import CarriedRuntime
-from envforge.bundle.run import BundleOptions, BundleResult, bundle
+from envforge.bundle.run import BundleOptions, BundlePreview, BundleResult, bundle, preview
 
-__all__ = ["BundleOptions", "BundleResult", "CarriedRuntime", "bundle"]
+__all__ = ["BundleOptions", "BundlePreview", "BundleResult", "CarriedRuntime", "bundle", "preview"]

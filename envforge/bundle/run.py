@@ -19,7 +19,7 @@ from envforge.node.sources.source import lock_packages
 from envforge.node.using.activate import label
 from envforge.reporting import Reporter
 
-__all__ = ["BundleOptions", "BundleResult", "bundle"]
+__all__ = ["BundleOptions", "BundlePreview", "BundleResult", "bundle", "preview"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,23 @@ class BundleResult:
     lock: str
     manifest: str
     runtime: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundlePreview:
+    """What a bundle would be for: how many packages, and how many of them it would leave out."""
+
+    packages: int
+    omitted: int
+
+
+def preview(given: LockfileInput, options: BundleOptions) -> BundlePreview:
+    """What :func:`bundle` would write, as far as the lock says it.
+
+    :raises InputError: if the lock cannot be carried.
+    """
+    part = _part(given, options)
+    return BundlePreview(packages=len(part.rows), omitted=len(part.rows) - len(part.carried))
 
 
 def bundle(

@@ -59,6 +59,7 @@ __all__ = ["command"]
     help="Write the environment itself instead, as one SquashFS that is mounted at /opt/env.",
 )
 @click.option("-j", "--jobs", default=4, show_default=True, type=click.IntRange(1, 64), help="Files at once.")
+@click.option("--dry-run", is_flag=True, help="Say what would be in it, and write and fetch nothing.")
 @output_options
 def command(
     source: Path,
@@ -74,6 +75,7 @@ def command(
     sign: Path | None,
     squashfs: Path | None,
     jobs: int,
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -89,7 +91,7 @@ def command(
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if squashfs is not None:
-        if output or since or runtime_only or runtime_lock or sign:
+        if output or since or runtime_only or runtime_lock or sign or dry_run:
             raise _at_odds("--squashfs", "a SquashFS is no bundle: only -p, --group and --lock go with it")
         return _squashfs(console, squashfs, source=source, platform=platform, groups=groups, lock=lock)
     if no_runtime and (runtime_only or runtime_lock is not None):
@@ -98,19 +100,21 @@ def command(
         raise _at_odds("--runtime-only", "the runtime alone has no packages to choose")
     _check_before(output, sign)
     parent = _parent(output)
-    opened = _Opened.of(source, lock, platform, console)
+    opened = _Opened.of(source, lock, platform, console, dry_run=dry_run)
     carried = () if runtime_only else tuple(dict.fromkeys(("main", *groups)))
     nothing = (frozenset[str](), None, None)
-    omitted, digest, runtime_there = what_is_there(since, opened.platform, carried) if since else nothing
+    omitted, digest, there = what_is_there(since, opened.platform, carried) if since else nothing
     options = BundleOptions(
         platform=opened.platform, groups=carried, omitted=omitted, since=digest, jobs=jobs
     )
+    if dry_run:
+        return _say_what_would_be(console, opened, options, output)
     with scratch(parent) as work:
-        runtime = None if no_runtime else _runtime(opened, runtime_lock, work, console, runtime_there)
+        runtime = None if no_runtime else _runtime(opened, runtime_lock, work, console, there)
         result = bundle(
             opened.given,
             opened.locate,
-            lambda name: parent / (name if output is None or output.is_dir() else output.name),
+            lambda name: parent / (output.name if output and not output.is_dir() else name),
             runtime=runtime,
             options=options,
             reporter=console,
@@ -167,9 +171,13 @@ class _Opened:
     given: LockfileInput
     platform: str
     locate: Callable[[LockedPackage], Path]
+    missing: int = 0
+    """How many files a dry run found to be fetched."""
 
     @classmethod
-    def of(cls, source: Path, lock: str | None, platform: str | None, console: Console) -> _Opened:
+    def of(
+        cls, source: Path, lock: str | None, platform: str | None, console: Console, *, dry_run: bool
+    ) -> _Opened:
         from envforge.layout.plan import LockfileInput
         from envforge.node.sources.source import MirrorSource
         from envforge.settings import load_settings
@@ -197,7 +205,8 @@ class _Opened:
         check_lockfile(lockfile, load_settings())
         given = LockfileInput(content=text.encode(), filename=source.name, lockfile=lockfile)
         chosen = _chosen(lockfile, platform)
-        return cls(given=given, platform=chosen, locate=_fetched(given, source, chosen, console))
+        locate, missing = _fetched(given, source, chosen, console, dry_run=dry_run)
+        return cls(given=given, platform=chosen, locate=locate, missing=missing)
 
 
 def _chosen(lockfile: Lockfile, platform: str | None) -> str:
@@ -227,9 +236,12 @@ def _chosen(lockfile: Lockfile, platform: str | None) -> str:
 
 
 def _fetched(
-    given: LockfileInput, source: Path, platform: str, console: Console
-) -> Callable[[LockedPackage], Path]:
-    """Have the lockfile's artifacts in a mirror of its own among the caches: what was fetched once stays."""
+    given: LockfileInput, source: Path, platform: str, console: Console, *, dry_run: bool
+) -> tuple[Callable[[LockedPackage], Path], int]:
+    """Have the lockfile's artifacts in a mirror of its own among the caches: what was fetched once stays.
+
+    :returns: where each is, and how many files a dry run would have fetched.
+    """
     from envforge.layout.plan import lock_name
     from envforge.mirror import MirrorOptions, mirror
     from envforge.node.sources.source import MirrorSource
@@ -238,15 +250,41 @@ def _fetched(
 
     place = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:8]
     directory = cache_directory() / "mirrors" / f"{lock_name(given)}-{place}"
-    options = MirrorOptions(platforms=(platform,), prune=True)
+    options = MirrorOptions(platforms=(platform,), prune=True, dry_run=dry_run)
     fetcher = BuildingFetcher(
         [(given.lockfile, source.absolute().parent)],
         cache=cache_directory(),
         reporter=console,
         access=network(),
     )
-    mirror([given], directory, fetcher=fetcher, options=options, reporter=console)
-    return MirrorSource(directory).artifact
+    result = mirror([given], directory, fetcher=fetcher, options=options, reporter=console)
+    if dry_run:
+        return lambda _: directory, len(result.missing)
+    return MirrorSource(directory).artifact, 0
+
+
+def _say_what_would_be(console: Console, opened: _Opened, options: BundleOptions, output: Path | None) -> int:
+    from envforge.bundle import preview
+    from envforge.layout.plan import lock_name
+
+    found = preview(opened.given, options)
+    named = output if output is not None and not output.is_dir() else None
+    shown = named or f"{lock_name(opened.given)}-{opened.platform}-….sh"
+    lines = [f"would write {shown} for {found.packages} packages, {found.omitted} of them left out"]
+    lines.append(f"would fetch {opened.missing} files")
+    document = {
+        "path": None if named is None else str(named.absolute()),
+        "packages": found.packages,
+        "omitted": found.omitted,
+        "missing": opened.missing,
+        "platform": opened.platform,
+        "groups": list(options.groups),
+        "lock": opened.given.lockfile.digest(),
+        "since": options.since,
+        "dry_run": True,
+    }
+    print_result(console, lines, document)
+    return 0
 
 
 def _runtime(
@@ -307,5 +345,6 @@ def _finish(console: Console, result: BundleResult, sign: Path | None, options: 
         "since": options.since,
         "checksum": str(checksum),
         "signature": None if signed is None else str(signed.path),
+        "dry_run": False,
     }
     print_result(console, lines, document)

@@ -76,6 +76,8 @@ def command(
         "bytes": result.bytes,
         "kept": result.kept,
         "removed": list(result.removed),
+        "altered": list(result.altered),
+        "missing": list(result.missing),
         "locks": list(result.locks),
         "digest": result.digest,
         "dry_run": dry_run,

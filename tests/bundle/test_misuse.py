@@ -131,3 +131,26 @@ def test_what_a_bundle_counts_is_not_called_unknown(envforge: Shell, bundle: Pat
     ended = envforge("install", bundle, "--prefix", tmp_path / "p", "--dry-run", "--json")
     assert ended.json["unknown"] == 0
     assert ended.json["bytes"] > bundle.stat().st_size
+
+
+def test_a_dry_run_writes_and_fetches_nothing(
+    envforge: Shell, journey: Journey, bundle: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "extracted"
+    calls = [
+        ("bundle", journey.lockfile, "--dry-run", "--json"),
+        ("bundle", journey.mirror, "--since", bundle, "-o", tmp_path / "x.sh", "--dry-run", "--json"),
+        ("bundle", journey.mirror, "--dry-run"),
+        ("extract", bundle, place, "--dry-run", "--json"),
+        ("extract", bundle, place, "--json"),
+    ]
+    fetched, delta, text, would, did = run_all(envforge, calls)
+    whole, rest = fetched.json, delta.json
+    assert (whole["path"], whole["omitted"], whole["missing"] > 0) == (None, 0, True)
+    assert (rest["omitted"], rest["missing"]) == (rest["packages"], 0)
+    assert rest["path"] == str(tmp_path / "x.sh")
+    assert text.out.startswith(f"would write greet-{world.HERE}-….sh for {rest['packages']} packages")
+    assert would.json == {**did.json, "dry_run": True}
+    assert did.json["files"] == sum(path.is_file() for path in place.rglob("*"))
+    assert sorted(path.name for path in tmp_path.glob("*.sh")) == [bundle.name]
+    assert not (envforge.home / ".cache/envforge/mirrors").exists()
