@@ -18,7 +18,8 @@ from envforge.formats import receipt_json
 from envforge.model.image import GPU_VARIABLES, ImageFacts, check_image_prefix
 from envforge.model.receipt import Receipt
 from envforge.node.install import InstallOptions, host_platform, new_receipt, planned, tell, tool_versions
-from envforge.node.linking.build import Workshop, build_tree
+from envforge.node.linking.blueprint import Workshop
+from envforge.node.linking.build import build_tree
 from envforge.node.proving.scan import RECEIPT
 from envforge.node.sources.source import ArtifactSource, BareSource
 from envforge.node.using.activate import activation, label

@@ -33,7 +33,8 @@ from envforge.node.history import (
     read_note,
     write_note,
 )
-from envforge.node.linking.build import Blueprint, BuiltTree, Workshop, build_tree, bytecode_key
+from envforge.node.linking.blueprint import Blueprint, BuiltTree, Workshop
+from envforge.node.linking.build import build_tree, bytecode_key
 from envforge.node.linking.interpreter import Interpreter, check_version
 from envforge.node.linking.tags import PythonTags, check_tags
 from envforge.node.needs import Needs

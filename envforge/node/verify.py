@@ -19,7 +19,7 @@ from envforge.reporting import Reporter
 
 if TYPE_CHECKING:  # what makes the files again is not loaded where they are only read
     from envforge.edges.store import Store
-    from envforge.node.linking.build import BuiltTree
+    from envforge.node.linking.blueprint import BuiltTree
     from envforge.node.sources.source import ArtifactSource
 
 __all__ = ["Against", "Verification", "read_receipt", "verify_prefix", "verify_states"]
@@ -266,7 +266,8 @@ def _derive(
     """Make the same environment again from the artifacts, for the same path, and say what it holds."""
     from envforge.edges.scratch import disk_error
     from envforge.node.install import host_platform
-    from envforge.node.linking.build import Blueprint, Workshop, build_tree
+    from envforge.node.linking.blueprint import Blueprint, Workshop
+    from envforge.node.linking.build import build_tree
     from envforge.node.linking.interpreter import ask_interpreter
     from envforge.node.sources.source import BareSource
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from envforge.edges.extract import check_artifact
 from envforge.edges.linking import Linker
-from envforge.edges.store import Store, StoredTree
+from envforge.edges.store import StoredTree
 from envforge.edges.unpack import unpack_runtime
 from envforge.errors import CouldNotError
 from envforge.formats import lock_json
 from envforge.model.lockfile import LockedPackage
 from envforge.model.receipt import FileRecord
+from envforge.node.linking.blueprint import Blueprint, BuiltTree, Workshop
 from envforge.node.linking.bytecode import Bytecode, Compiler
 from envforge.node.linking.conda import (
     ExtractedPackage,
@@ -30,79 +31,20 @@ from envforge.node.linking.conda import (
     site_packages_of,
 )
 from envforge.node.linking.foreign_bytecode import foreign_compiler
-from envforge.node.linking.interpreter import Interpreter, make_virtual_environment
+from envforge.node.linking.interpreter import make_virtual_environment
 from envforge.node.linking.placing import PlacedWheel, Winners, check_places, winners
 from envforge.node.linking.records import CondaRecords
 from envforge.node.linking.scripts import chosen_scripts, run_script
 from envforge.node.linking.wheels import Target, link_wheels, place_wheels, wheel_hashes, wheel_owners
 from envforge.node.proving.scan import file_record, record_of, seen, settle_modes, state_of
-from envforge.node.sources.source import ArtifactSource
 from envforge.node.using.activate import write_activation
 from envforge.node.using.launcher import write_launcher
-from envforge.reporting import Reporter
 
-__all__ = ["Blueprint", "BuiltTree", "Workshop", "build_tree", "bytecode_key"]
+__all__ = ["build_tree", "bytecode_key"]
 
 RUNTIME, LAUNCHER = ".envforge/runtime/", ".envforge/bin/"
 Owners = dict[str, tuple[str, str]]
 Made = tuple[Compiler, Bytecode]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blueprint:
-    """What is to be made: the rows, for which platform, and the path that it will be used at.
-
-    ``interpreter`` is the Python of a virtual environment, ``None`` where conda packages bring one;
-    ``scripts`` names the packages whose post-link scripts are run.  With ``foreign`` the programs of the
-    platform do not run here: bytecode is made by a Python of this machine, if it has the right one.
-    """
-
-    source: ArtifactSource
-    rows: tuple[LockedPackage, ...]
-    platform: str
-    final: Path
-    interpreter: Interpreter | None = None
-    scripts: tuple[str, ...] = ()
-    foreign: bool = False
-
-    def of(self, manager: str) -> list[LockedPackage]:
-        """The rows of conda or of pip."""
-        return [row for row in self.rows if row.manager == manager]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workshop:
-    """Where and with what a tree is made.
-
-    :param work: an empty directory; the tree is moved out of it by the caller.
-    :param mend: where the store's copy of a package was altered, unpack another one in ``work``; believe no
-        bytecode of the store.
-    """
-
-    work: Path
-    store: Store
-    jobs: int
-    reporter: Reporter
-    mend: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuiltTree:
-    """A finished tree: where it lies, what it holds, and what somebody should hear about.
-
-    ``unrun_scripts`` names the packages whose post-link scripts were not run, ``not_compiled`` the sources
-    without bytecode, ``clobbered`` the paths that two packages bring, ``copied`` why files were copied where
-    they could have been linked, empty if none was.  ``foreign`` is the version of this machine's Python that
-    made the bytecode of a foreign environment, empty if there is none for it, and ``None`` for another one.
-    """
-
-    path: Path
-    files: dict[str, FileRecord]
-    unrun_scripts: tuple[str, ...]
-    not_compiled: tuple[str, ...]
-    clobbered: tuple[str, ...]
-    copied: str
-    foreign: str | None = None
 
 
 def build_tree(plan: Blueprint, shop: Workshop) -> BuiltTree:
