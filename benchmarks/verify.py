@@ -31,7 +31,7 @@ from pathlib import Path
 
 from envforge.formats import receipt_json
 from envforge.model.receipt import Receipt
-from envforge.node.scan import RECEIPT, scan
+from envforge.node.proving.scan import RECEIPT, scan
 
 A_LIBRARY_EVERY = 200
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from envforge.formats.specification import read_specification
     from envforge.importing.completing import ImportPorts
     from envforge.importing.installed import read_prefix
+    from envforge.importing.reading import read_lock as read_foreign
     from envforge.importing.run import Imported, ImportOptions, import_lock
-    from envforge.importing.run import read_lock as read_foreign
     from envforge.layout.plan import LockfileInput
     from envforge.list import holding, survey
     from envforge.lock.check import first_unmet as check
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from envforge.model.platforms import Target, VirtualPackage
     from envforge.model.receipt import Difference, FileRecord, Receipt
     from envforge.model.spec import EnvironmentSpec, Line
-    from envforge.node.bundles import BundleSource
     from envforge.node.history import history, rollback, uninstall
     from envforge.node.install import InstallOptions, install
     from envforge.node.prefix import Prefix
-    from envforge.node.sources import MirrorSource
+    from envforge.node.sources.bundles import BundleSource
+    from envforge.node.sources.source import MirrorSource
     from envforge.node.verify import verify_prefix as verify
     from envforge.reporting import Recorder, Reporter
     from envforge.sbom import make_sbom as sbom
@@ -149,10 +149,10 @@ _NOUNS = {
     "model.platforms": "Target VirtualPackage",
     "model.receipt": "Difference FileRecord Receipt",
     "model.spec": "EnvironmentSpec Line",
-    "node.bundles": "BundleSource",
+    "node.sources.bundles": "BundleSource",
     "node.install": "InstallOptions",
     "node.prefix": "Prefix",
-    "node.sources": "MirrorSource",
+    "node.sources.source": "MirrorSource",
     "reporting": "Recorder Reporter",
     "tree": "Branch",
     "why": "Presence",
@@ -174,7 +174,7 @@ _VERBS = {
     "install": "node.install.install",
     "lock": "lock.run.lock",
     "mirror": "mirror.mirror",
-    "read_foreign": "importing.run.read_lock",
+    "read_foreign": "importing.reading.read_lock",
     "read_lockfile": "formats.conda_lock.read",
     "read_prefix": "importing.installed.read_prefix",
     "read_specification": "formats.specification.read_specification",

@@ -19,7 +19,7 @@ from envforge.edges.signing import new_key, sign_envelope, sign_with_ssh
 from envforge.errors import CouldNotError, InputError
 from envforge.formats import dsse_json
 from envforge.model.signature import NAMESPACE, BundleFacts, Statement, TrustedKey
-from envforge.node.signatures import CHECKSUM, DSSE, SSH
+from envforge.node.sources.signatures import CHECKSUM, DSSE, SSH
 
 __all__ = ["KeyPair", "SignatureFile", "check_key", "check_name", "make_key", "sign_file", "write_checksum"]
 

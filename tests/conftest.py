@@ -6,6 +6,7 @@ import json
 import marshal
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -29,6 +30,10 @@ hypothesis.settings.register_profile(
     "envforge", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("envforge")
+
+# Whoever is started in the background inherits that interrupts are ignored, and so would every command here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "COVERAGE_PROCESS_START"}
 

@@ -18,7 +18,7 @@ import pytest
 
 from envforge.demo.channel import DemoChannel
 from envforge.demo.packages import File, Symlink, noarch_python
-from envforge.node.activate import write_activation
+from envforge.node.using.activate import write_activation
 from tests.conftest import Ended, Shell
 from tests.node.world import Contents, conda, library, mirror, python, run_all
 

@@ -24,7 +24,7 @@ from envforge.edges.signing import verify_envelope
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.formats import conda_lock, dsse_json, trusted_keys
 from envforge.model.signature import NAMESPACE, BundleFacts, Envelope, Signed, Statement, TrustedKey
-from envforge.node.signatures import check_signature, read_trusted
+from envforge.node.sources.signatures import check_signature, read_trusted
 from envforge.sign import make_key, sign_file, write_checksum
 from tests.conftest import Journey, Shell
 from tests.node.world import run_all
@@ -149,7 +149,7 @@ class Blocker:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocker())
 from pathlib import Path
-from envforge.node.signatures import check_signature, read_trusted
+from envforge.node.sources.signatures import check_signature, read_trusted
 from envforge.errors import InputError
 file, trusted = map(Path, sys.argv[1:])
 print(check_signature(file, read_trusted(trusted)).who)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envforge.demo.index import Wheel
-from envforge.node.tags import PythonTags
+from envforge.node.linking.tags import PythonTags
 from tests.conftest import Shell
 from tests.node.world import Call, conda, library, mirror, pip, run_all
 

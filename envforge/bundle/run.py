@@ -13,10 +13,10 @@ from envforge.bundle.parts import CarriedRuntime, Locate, Part, Parts, collect
 from envforge.edges.scratch import replacing, sweep_beside
 from envforge.layout.plan import LockfileInput, check_no_secrets, lock_name
 from envforge.model.bundle import Header
-from envforge.node.activate import label
-from envforge.node.bundles import MANIFEST, RUNTIME
 from envforge.node.fitness import needed_version
-from envforge.node.sources import lock_packages
+from envforge.node.sources.bundles import MANIFEST, RUNTIME
+from envforge.node.sources.source import lock_packages
+from envforge.node.using.activate import label
 from envforge.reporting import Reporter
 
 __all__ = ["BundleOptions", "BundleResult", "bundle"]

@@ -23,7 +23,7 @@ def command(bundle: Path, directory: Path, *, as_json: bool, quiet: bool, verbos
 
     conda, mamba, pixi, pip and uv use it as it is; so does `envforge install DIR`.
     """
-    from envforge.node.bundles import Bundle
+    from envforge.node.sources.bundles import Bundle
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     opened = Bundle(bundle)

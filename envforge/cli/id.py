@@ -22,9 +22,9 @@ def command(prefix: Path, *, as_json: bool, quiet: bool, verbose: bool) -> int:
     """
     from envforge.edges.hashing import file_sha256
     from envforge.formats import lock_json
-    from envforge.node.documents import read_document
-    from envforge.node.receipts import read_receipt
-    from envforge.node.scan import RECEIPT
+    from envforge.node.proving.receipts import read_receipt
+    from envforge.node.proving.scan import RECEIPT
+    from envforge.node.sources.documents import read_document
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     tree, receipt = read_receipt(prefix)

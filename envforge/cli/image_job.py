@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from envforge.model.image import BaseImage
     from envforge.model.lockfile import LockedPackage
     from envforge.node.image_tree import ImageTree
-    from envforge.node.sources import ArtifactSource
+    from envforge.node.sources.source import ArtifactSource
 
 __all__ = ["Job", "Made", "image_options", "registry_place", "site_base"]
 
@@ -209,6 +209,16 @@ class Job:
         print_result(self.console, [line + (f", on {self.base}" if self.base else "")], document)
         return 0
 
+    def started(self, verb: str) -> str:
+        """How Apptainer is started on a cluster with such an environment."""
+        from envforge.cli.containers import started
+        from envforge.model.mpi import mpi_of
+
+        lockfile = self.source.lockfile
+        target = lockfile.target(self.platform)
+        cuda = target.version("__cuda") if target else None
+        return started(verb, cuda=cuda, mpi=mpi_of(lockfile.rows(self.platform, self.groups)))
+
     def document(self, tree: ImageTree) -> dict[str, object]:
         """What every kind of image says of itself as JSON."""
         return {
@@ -261,7 +271,7 @@ def _open(
 ) -> tuple[ArtifactSource, str | None, tuple[str, ...]]:
     """The source, the platform that it is for if it is for one, and the groups that it was made of."""
     from envforge.cli.sources import open_source
-    from envforge.node.bundles import BundleSource
+    from envforge.node.sources.bundles import BundleSource
 
     if (path / ".envforge").is_dir() and expected is None:
         return _open_prefix(path, store)
@@ -274,8 +284,8 @@ def _open(
 def _open_prefix(path: Path, store: Store) -> tuple[ArtifactSource, str | None, tuple[str, ...]]:
     """An installed environment: its lock, and its artifacts from the store beside it."""
     from envforge.edges.store import Store
-    from envforge.node.receipts import read_receipt
-    from envforge.node.sources import StoreSource, read_lock_json
+    from envforge.node.proving.receipts import read_receipt
+    from envforge.node.sources.source import StoreSource, read_lock_json
 
     tree, receipt = read_receipt(path)
     lockfile, sha256 = read_lock_json(tree / ".envforge" / "lock.json")

@@ -8,20 +8,20 @@ from pathlib import Path
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
-from envforge.cli.defaults import check_allowed
+from envforge.cli.defaults import check_lockfile
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.cli.sources import check_signed, open_source
 from envforge.edges.machine import jobs_available
 from envforge.edges.store import Store
 from envforge.errors import InputError
 from envforge.model.signature import Signed
-from envforge.node.bundles import BundleSource, check_bundle_platform
 from envforge.node.history import stores_before
 from envforge.node.install import InstallOptions, InstallResult, host_platform, install
-from envforge.node.interpreter import ask_interpreter
+from envforge.node.linking.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
 from envforge.node.preflight import CHECKS
-from envforge.node.sources import ArtifactSource
+from envforge.node.sources.bundles import BundleSource, check_bundle_platform
+from envforge.node.sources.source import ArtifactSource
 from envforge.settings import FROM_BUNDLE, load_settings, store_layers, use_log_file
 
 __all__ = ["command"]
@@ -121,8 +121,7 @@ def command(
         root, tuple(dict.fromkeys(layer for layer in (*lower, *stores_before(place)) if layer != root))
     )
     opened = open_source(source, lock=lock, store=store, reporter=console, expected=expect_lock)
-    rows = opened.lockfile.packages
-    check_allowed(sorted({row.channel for row in rows if row.manager == "conda"}), load_settings())
+    check_lockfile(opened.lockfile, load_settings())
     if signed is not None:
         _tell_signed(console, signed, opened)
     options = InstallOptions(

@@ -10,15 +10,15 @@ import click
 from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.image_use import use_options
 from envforge.cli.wrap import make_and_print
-from envforge.node.activate import label
-from envforge.node.kernel import (
+from envforge.node.using.activate import label
+from envforge.node.using.kernel import (
     LAUNCH,
     check_kernel_name,
     kernel_of_image,
     kernel_spec,
     kernels_directory,
 )
-from envforge.node.using import find_generation
+from envforge.node.using.processes import find_generation
 
 __all__ = ["command"]
 
@@ -56,7 +56,7 @@ def command(
     The environment must have ipykernel.  The kernel keeps to the generation that PREFIX points to now; make
     it again after an update.  'envforge uninstall' removes it.
     """
-    from envforge.node.containers import find_image, is_image, write_programs
+    from envforge.node.using.containers import find_image, is_image, write_programs
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     kernels = kernels_directory() if directory is None else Path(os.path.abspath(directory))  # noqa: PTH100

@@ -10,7 +10,7 @@ import click
 from envforge.cli.console import Console, output_options
 from envforge.cli.image_use import use_options
 from envforge.errors import InputError
-from envforge.node.using import become, become_program, find_generation
+from envforge.node.using.processes import become, become_program, find_generation
 
 __all__ = ["command", "note_python_path"]
 
@@ -39,7 +39,7 @@ def command(
     directories of the machine.  What it prints is its own, too: with --json only an error of envforge's is a
     document.
     """
-    from envforge.node.containers import find_image, is_image
+    from envforge.node.using.containers import find_image, is_image
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     words = words[1:] if words[:1] == ("--",) else words

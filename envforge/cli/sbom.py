@@ -91,7 +91,7 @@ def _made(console: Console, bill: _Bill, *, licenses: bool) -> dict[str, object]
 
 def _of_bundle(source: Path, choice: _Choice, *, licenses: bool) -> dict[str, object] | None:
     """What a bundle says of itself, as it was made; ``None`` for another source."""
-    from envforge.node.bundles import BILL, LICENSES, Bundle, is_bundle
+    from envforge.node.sources.bundles import BILL, LICENSES, Bundle, is_bundle
 
     if not is_bundle(source):
         return None
@@ -148,7 +148,7 @@ def _read(source: Path, choice: _Choice) -> _Bill:
     from envforge.sbom import facts_of
 
     if source.is_dir():
-        from envforge.node.sources import MirrorSource
+        from envforge.node.sources.source import MirrorSource
 
         mirror = MirrorSource(source, choice.lock)
         platform, rows = _rows(mirror.lockfile, choice)
@@ -169,8 +169,8 @@ def _read(source: Path, choice: _Choice) -> _Bill:
 def _of_prefix(source: Path, choice: _Choice) -> _Bill:
     from envforge.edges.licenses import installed_facts
     from envforge.formats import lock_json
-    from envforge.node.documents import read_document
-    from envforge.node.receipts import read_receipt
+    from envforge.node.proving.receipts import read_receipt
+    from envforge.node.sources.documents import read_document
 
     tree, receipt = read_receipt(source)
     _check_choice(choice, "prefix", receipt.platform, receipt.groups)

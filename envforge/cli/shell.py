@@ -10,7 +10,7 @@ import click
 from envforge.cli.console import Console, output_options
 from envforge.cli.image_use import use_options
 from envforge.cli.run import note_python_path
-from envforge.node.using import become_program, become_shell, find_generation
+from envforge.node.using.processes import become_program, become_shell, find_generation
 
 __all__ = ["command"]
 
@@ -35,7 +35,7 @@ def command(
     path whatever they do; csh and tcsh cannot be told to, and read them last.  Without a terminal it takes
     commands from standard input.
     """
-    from envforge.node.containers import SHELL, find_image, is_image
+    from envforge.node.using.containers import SHELL, find_image, is_image
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if is_image(place):

@@ -22,7 +22,7 @@ def what_is_there(old: str, platform: str, groups: Collection[str]) -> tuple[fro
     if path.is_dir():
         path = path / "manifest.json"
     if path.is_file():
-        from envforge.node.bundles import Bundle, is_bundle
+        from envforge.node.sources.bundles import Bundle, is_bundle
 
         if is_bundle(path):
             bundle = Bundle(path)

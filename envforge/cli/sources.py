@@ -11,9 +11,9 @@ from envforge.edges.store import Store
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.signature import Signed
-from envforge.node.bundles import BundleSource, is_bundle
-from envforge.node.signatures import check_signature, read_trusted, refuse_own_voice
-from envforge.node.sources import ArtifactSource, MirrorSource, StoreSource
+from envforge.node.sources.bundles import BundleSource, is_bundle
+from envforge.node.sources.signatures import check_signature, read_trusted, refuse_own_voice
+from envforge.node.sources.source import ArtifactSource, MirrorSource, StoreSource
 from envforge.reporting import Reporter
 from envforge.settings import load_settings
 

@@ -58,8 +58,8 @@ def command(
     it, and the others wait.  In the script of a Slurm job it is done on every node of the job; with srun,
     where srun says.
     """
-    from envforge.node.bundles import is_bundle
-    from envforge.node.staging import StageOptions, stage_bundle, stage_image
+    from envforge.node.sources.bundles import is_bundle
+    from envforge.node.stage import StageOptions, stage_bundle, stage_image
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     use_log_file(directory.absolute() / "envforge-stage.log")

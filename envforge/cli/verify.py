@@ -17,7 +17,7 @@ from envforge.model.receipt import Difference, Receipt
 if TYPE_CHECKING:
     from envforge.edges.store import Store
     from envforge.model.image import ImageFacts
-    from envforge.node.sources import ArtifactSource
+    from envforge.node.sources.source import ArtifactSource
     from envforge.node.verify import Verification
 
 __all__ = ["command"]
@@ -104,7 +104,7 @@ def command(
 
 
 def _verify_bundle(console: Console, path: Path) -> int:
-    from envforge.node.bundles import Bundle, is_bundle
+    from envforge.node.sources.bundles import Bundle, is_bundle
 
     if not is_bundle(path):
         raise InputError(
@@ -133,7 +133,7 @@ def _verify_signature(console: Console, path: Path, trusted_keys: Path) -> int:
 
     :raises AnswerNo: if nobody did whose key is trusted, or the file is another one.
     """
-    from envforge.node.signatures import check_signature, read_trusted, refuse_own_voice
+    from envforge.node.sources.signatures import check_signature, read_trusted, refuse_own_voice
 
     trusted = read_trusted(trusted_keys)
     if path.is_dir():
@@ -161,7 +161,7 @@ def _verify_signature(console: Console, path: Path, trusted_keys: Path) -> int:
 
 
 def _verify_mirror(console: Console, path: Path, *, strict: bool) -> int:
-    from envforge.node.mirrors import check_files, read_manifest
+    from envforge.node.sources.mirrors import check_files, read_manifest
 
     manifest = read_manifest(path)
     differences = check_files(path, manifest)
@@ -205,7 +205,8 @@ def _opened(
 def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
     """An image: its labels, the receipt inside, and every file of the environment."""
     from envforge.edges.scratch import scratch
-    from envforge.node.images import image_facts, look_inside, unpack_environment
+    from envforge.model.image import LAYERED
+    from envforge.node.proving.images import image_facts, look_inside, unpack_environment
     from envforge.node.verify import Against, verify_prefix, verify_states
 
     if proof.repair is not None:
@@ -218,7 +219,7 @@ def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
         if source is not None:
             against = partial(_opened_below, console, source, proof, work)
         console.step(f"reading {path}")
-        if kind in ("oci", "oci-archive"):
+        if kind in LAYERED:
             inside = look_inside(path, facts.prefix)
             answer = verify_states(
                 path,
@@ -261,7 +262,7 @@ def _opened_below(
 
 
 def _label_differences(facts: ImageFacts, answer: Verification) -> tuple[Difference, ...]:
-    """Where the image says something else of itself than the receipt in it."""
+    """Where the image says something else of itself than the receipt in it; a recipe need not say all."""
     receipt = answer.receipt
     said = {
         "receipt": (facts.receipt, answer.digest),
@@ -272,12 +273,12 @@ def _label_differences(facts: ImageFacts, answer: Verification) -> tuple[Differe
     return tuple(
         Difference(kind="changed", path=f"(label {name})", detail=f"{told} instead of {found}")
         for name, (told, found) in said.items()
-        if told != found
+        if told not in ("", found)
     )
 
 
 def _verify_prefix(console: Console, path: Path, proof: Proof) -> int:
-    from envforge.node.scan import RECEIPT
+    from envforge.node.proving.scan import RECEIPT
     from envforge.node.verify import verify_prefix
 
     against = proof.against

@@ -11,8 +11,8 @@ from envforge.cli.console import Console, output_options, print_result
 from envforge.cli.image_use import use_options
 from envforge.errors import InputError
 from envforge.node.outside import check_place, make_files
-from envforge.node.using import find_generation
-from envforge.node.wrap import commands, wrapper
+from envforge.node.using.processes import find_generation
+from envforge.node.using.wrap import commands, wrapper
 
 __all__ = ["command", "make_and_print"]
 
@@ -52,7 +52,7 @@ def command(
     already and was not made for this prefix is not overwritten.  'envforge uninstall' removes them.  One for
     an image finds out where it runs what starts images there, and whether there is a GPU.
     """
-    from envforge.node.containers import find_image, is_image, write_programs
+    from envforge.node.using.containers import find_image, is_image, write_programs
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if bool(names) == everything:

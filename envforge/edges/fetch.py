@@ -310,7 +310,11 @@ class Fetcher:
 
     def _check_online(self, url: str) -> None:
         if self.offline:
-            raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
+            raise CouldNotError(
+                "not in the cache, and --offline forbids to fetch it",
+                at=redacted(url),
+                do="run the same command once without --offline",
+            )
 
     def _get(self, url: str, start: int, accept: str | None) -> requests.Response:
         if start:

@@ -17,7 +17,7 @@ from pathlib import Path
 from envforge.edges import ustar
 from envforge.errors import CouldNotError
 from envforge.model.receipt import FileRecord
-from envforge.node.scan import RECEIPT, file_record
+from envforge.node.proving.scan import RECEIPT, file_record
 
 __all__ = ["Layer", "layer_tar", "plan_layers"]
 

@@ -141,7 +141,7 @@ class PypiHalf:
             ),
             constraints=self.spec.constraints_for(target.platform),
             places=self.places,
-            exclude_newer=self.options.exclude_newer,
+            exclude_newer=self.spec.exclude_newer,
             prerelease=self.spec.prerelease,
             no_binary=self.spec.no_binary,
         )

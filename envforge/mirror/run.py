@@ -18,7 +18,7 @@ from envforge.mirror.publish import artifact_paths, settle_mode, tidy, write_fil
 from envforge.mirror.writer import MARKER, sole_writer
 from envforge.model.lockfile import Lockfile
 from envforge.model.manifest import Manifest
-from envforge.node.mirrors import MANIFEST, read_manifest
+from envforge.node.sources.mirrors import MANIFEST, read_manifest
 from envforge.reporting import Reporter
 
 __all__ = ["MirrorOptions", "MirrorResult", "mirror"]

@@ -36,7 +36,7 @@ class Header:
     """The values of a bundle's header; each is one that a shell takes as it is.
 
     ``version`` is the envforge that made the bundle; ``name`` the environment's, as
-    :func:`envforge.node.activate.label` writes it; ``lock`` the digest of the lock, empty if there is none;
+    :func:`envforge.node.using.activate.label` writes it; ``lock`` the digest of the lock, empty if none;
     ``glibc`` the lowest that runtime and lock need, empty if they need none.  ``kib`` and ``files`` are what
     a first installation needs at the prefix: KiB, files and directories.  ``runtime`` and ``manifest`` are
     the sha256 of ``runtime.tar.gz`` and ``manifest.json``, with where their bytes begin in the file and how

@@ -16,9 +16,9 @@ from envforge.errors import AnswerNo, EnvforgeError, InputError
 from envforge.formats import installation_json, lock_json
 from envforge.model.installation import Installation
 from envforge.model.lockfile import LockedPackage
-from envforge.node.documents import read_document
 from envforge.node.outside import forget, made
 from envforge.node.prefix import Prefix, is_complete
+from envforge.node.sources.documents import read_document
 
 __all__ = [
     "Moment",

@@ -24,7 +24,6 @@ from envforge.errors import CouldNotError, EnvforgeError
 from envforge.formats import receipt_json
 from envforge.model.platforms import Target, platform_of
 from envforge.model.receipt import BYTECODE, Receipt
-from envforge.node.build import Blueprint, BuiltTree, Workshop, build_tree, bytecode_key
 from envforge.node.history import (
     described_changes,
     installed_rows,
@@ -34,13 +33,14 @@ from envforge.node.history import (
     read_note,
     write_note,
 )
-from envforge.node.interpreter import Interpreter, check_version
+from envforge.node.linking.build import Blueprint, BuiltTree, Workshop, build_tree, bytecode_key
+from envforge.node.linking.interpreter import Interpreter, check_version
+from envforge.node.linking.tags import PythonTags, check_tags
 from envforge.node.needs import Needs
 from envforge.node.prefix import Prefix, is_complete
 from envforge.node.preflight import check_before
-from envforge.node.scan import RECEIPT
-from envforge.node.sources import ArtifactSource, StoreSource, lock_packages
-from envforge.node.tags import PythonTags, check_tags
+from envforge.node.proving.scan import RECEIPT
+from envforge.node.sources.source import ArtifactSource, StoreSource, lock_packages
 from envforge.reporting import Reporter
 
 __all__ = [

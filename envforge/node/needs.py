@@ -18,7 +18,7 @@ from envforge.edges.peek import Contents, artifact_contents, tree_contents
 from envforge.edges.store import Store
 from envforge.errors import EnvforgeError
 from envforge.model.lockfile import LockedPackage
-from envforge.node.sources import ArtifactSource
+from envforge.node.sources.source import ArtifactSource
 
 __all__ = ["Amount", "Needs", "first_needs", "needs_of"]
 

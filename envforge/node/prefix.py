@@ -35,7 +35,7 @@ from envforge.edges.scratch import (
     take_away,
 )
 from envforge.errors import CouldNotError, InputError
-from envforge.node.scan import RECEIPT
+from envforge.node.proving.scan import RECEIPT
 from envforge.settings import use_log_file
 
 __all__ = ["GENERATION", "Prefix", "is_complete"]

@@ -19,7 +19,7 @@ from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
 from envforge.node.fitness import misfits
 from envforge.node.needs import Amount, Needs, needs_of
-from envforge.node.sources import ArtifactSource
+from envforge.node.sources.source import ArtifactSource
 from envforge.reporting import Reporter, human_size
 
 __all__ = ["CHECKS", "check_before"]

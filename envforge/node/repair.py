@@ -9,9 +9,9 @@ from envforge.errors import InputError
 from envforge.model.receipt import Receipt
 from envforge.node.history import read_note
 from envforge.node.install import InstallOptions, InstallResult, install
-from envforge.node.interpreter import ask_interpreter
+from envforge.node.linking.interpreter import ask_interpreter
 from envforge.node.prefix import Prefix
-from envforge.node.sources import ArtifactSource
+from envforge.node.sources.source import ArtifactSource
 from envforge.reporting import Reporter
 
 __all__ = ["prefix_of", "repair"]

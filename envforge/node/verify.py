@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from envforge.errors import AnswerNo, InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.receipt import BYTECODE, Difference, FileRecord, Receipt, compare
-from envforge.node.causes import attribute
-from envforge.node.leftovers import leftovers
-from envforge.node.receipts import parse_receipt, read_receipt, receipt_text
-from envforge.node.scan import RECEIPT, looking, record_of, state_of, unread
+from envforge.node.proving.causes import attribute
+from envforge.node.proving.leftovers import leftovers
+from envforge.node.proving.receipts import parse_receipt, read_receipt, receipt_text
+from envforge.node.proving.scan import RECEIPT, looking, record_of, state_of, unread
 from envforge.reporting import Reporter
 
 if TYPE_CHECKING:  # what makes the files again is not loaded where they are only read
     from envforge.edges.store import Store
-    from envforge.node.build import BuiltTree
-    from envforge.node.sources import ArtifactSource
+    from envforge.node.linking.build import BuiltTree
+    from envforge.node.sources.source import ArtifactSource
 
 __all__ = ["Against", "Verification", "read_receipt", "verify_prefix", "verify_states"]
 
@@ -235,7 +235,7 @@ def _as_scripts_left(
 
 
 def _rows(receipt: Receipt, source: ArtifactSource) -> tuple[LockedPackage, ...]:
-    from envforge.node.sources import lock_packages
+    from envforge.node.sources.source import lock_packages
 
     return lock_packages(source.lockfile, receipt.platform, receipt.groups, python=receipt.python)
 
@@ -265,10 +265,10 @@ def _derive(
 ) -> Mapping[str, FileRecord]:
     """Make the same environment again from the artifacts, for the same path, and say what it holds."""
     from envforge.edges.scratch import disk_error
-    from envforge.node.build import Blueprint, Workshop, build_tree
     from envforge.node.install import host_platform
-    from envforge.node.interpreter import ask_interpreter
-    from envforge.node.sources import BareSource
+    from envforge.node.linking.build import Blueprint, Workshop, build_tree
+    from envforge.node.linking.interpreter import ask_interpreter
+    from envforge.node.sources.source import BareSource
 
     if source.lockfile.digest() != receipt.lock:
         raise InputError(

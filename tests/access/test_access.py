@@ -529,7 +529,10 @@ def test_a_site_says_which_channels_may_be_used(filled: ChannelBuilder, envforge
     envforge("mirror", "conda-lock.yml", "mirror")
     (envforge.cwd / "own.toml").write_text('allowed-channels = ["conda-forge"]\n')
     env = {"ENVFORGE_CONFIG": "own.toml"}
-    for words in (("lock", "-U"), ("install", "mirror", "--prefix", "p")):
+    # Before anything is asked of it.
+    (envforge.cwd / "other.yml").write_text("channels: ['http://127.0.0.1:9']\ndependencies: [a]\n")
+    envforge("lock", "other.yml", env=env, status=None).assert_error(2, "http://127.0.0.1:9 may not be used")
+    for words in (("lock", "-U"), ("mirror", "conda-lock.yml", "m"), ("install", "mirror", "--prefix", "p")):
         refused = envforge(*words, env=env, status=None)
         refused.assert_error(
             2, f"the channel {url} may not be used here", "https://conda.anaconda.org/conda-forge"

@@ -25,7 +25,7 @@ from envforge.errors import CouldNotError, InputError
 from envforge.formats import bundle_header, bundle_json, manifest_json
 from envforge.model.bundle import HEADER_SIZE, Header
 from envforge.model.manifest import Manifest, MirrorFile
-from envforge.node.bundles import Bundle
+from envforge.node.sources.bundles import Bundle
 from tests.bundle.conftest import Carried
 from tests.bundle.real import SMALL, publish
 from tests.conftest import Shell

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envforge.node.launcher import LAUNCHER, write_launcher
+from envforge.node.using.launcher import LAUNCHER, write_launcher
 from tests.bundle.world import RECORDER, SHELLS, recorded
 
 

@@ -230,7 +230,7 @@ def test_every_environment_variable_is_documented() -> None:
         for name in match
         if name
     } | {*process._KEPT, *process._NETWORK, *signing._AGENT, *platforms.OVERRIDES}
-    for program in ("templates/bundle.sh", "node/activation/container"):
+    for program in ("templates/bundle.sh", "node/using/activation/container"):
         found |= set(re.findall(r"\$\{(ENVFORGE_\w+):?-", (PACKAGE / program).read_text("utf-8")))
     rows = table(REFERENCE / "environment-variables.md")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
@@ -239,6 +239,7 @@ def test_every_environment_variable_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     kinds = {"path": "a path", "paths": "a list of paths", "text": "a text", "texts": "a list of texts"}
+    kinds |= {"channels": "a list of channels"}
     kinds |= {"flag": "true or false", "table": "a table"}
     rows = [
         [f"`{key}`", kinds[known.kind], "yes" if known.by_project else "no", known.help]

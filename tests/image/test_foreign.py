@@ -13,8 +13,8 @@ import pytest
 
 from envforge.demo.index import Wheel
 from envforge.demo.packages import File, Package
-from envforge.node import foreign
-from envforge.node.scan import RECEIPT
+from envforge.node.linking import foreign_bytecode as foreign
+from envforge.node.proving.scan import RECEIPT
 from tests.image.conftest import Command
 from tests.image.world import Image, write_base
 from tests.node.world import HERE, Artifact, conda, mirror, pip
@@ -91,7 +91,7 @@ def test_bytecode_of_another_machine_is_taken_from_the_receipt(
 ) -> None:
     """Who proves an image may lack the Python that compiled it; everything else is derived all the same."""
     envforge_here("image", "oci", made, "-o", "env.tar")
-    monkeypatch.setattr("envforge.node.build.foreign_compiler", lambda _: None)
+    monkeypatch.setattr("envforge.node.linking.build.foreign_compiler", lambda _: None)
     done = envforge_here("verify", "env.tar", "--against", made, "--store", "other", "--json")
     assert done.json["equal"]
     assert "files of bytecode cannot be derived here: made by CPython" in done.err

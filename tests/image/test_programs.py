@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envforge.node.images import image_facts
+from envforge.node.proving.images import image_facts
 from tests.bundle.real import publish
 from tests.image.conftest import Command
 from tests.image.world import packages, write_base

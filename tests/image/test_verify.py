@@ -16,8 +16,8 @@ import pytest
 
 from envforge.edges.images import image_kind
 from envforge.model.image import KINDS
-from envforge.node.images import image_facts
-from envforge.node.scan import RECEIPT
+from envforge.node.proving.images import image_facts
+from envforge.node.proving.scan import RECEIPT
 from tests.image.conftest import Command
 from tests.image.world import DEBIAN, OCI, Image, Tree, blob, digest_of, layer, write_archive, write_base
 
@@ -98,6 +98,10 @@ def test_labels_are_held_against_the_receipt(envforge_here: Command, image: Imag
     with_layer(image, tmp_path / "o.tar", layer({}), {"org.envforge.lock": f"sha256:{'1' * 64}"})
     told = envforge_here("verify", "o.tar", "--json", status=1).json
     assert [difference["path"] for difference in told["differences"]] == ["(label lock)"]
+    # A recipe is printed before there is a receipt, and may be for several platforms.
+    unsaid = {"org.envforge.receipt": "", "org.envforge.platform": ""}
+    with_layer(image, tmp_path / "o.tar", layer({}), unsaid)
+    envforge_here("verify", "o.tar")
     with_layer(image, tmp_path / "o.tar", layer({}), {"org.envforge.prefix": "/srv/none"})
     envforge_here("verify", "o.tar", status=2).assert_error(2, "there is no receipt at /srv/none")
     with_layer(image, tmp_path / "o.tar", layer({}), {"org.envforge.receipt": "x"})

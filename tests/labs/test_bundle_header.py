@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envforge.model.bundle import HEADER_SIZE
-from envforge.node.launcher import LAUNCHER, write_launcher
+from envforge.node.using.launcher import LAUNCHER, write_launcher
 from tests.bundle.test_program import flipped
 from tests.bundle.world import RECORDER, SHELLS, TOOLS, Node, recorded, runtime, write_bundle
 from tests.labs.nodes import FLAVOURS, BareNode, bare_node

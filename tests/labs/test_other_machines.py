@@ -24,7 +24,7 @@ from envforge.formats import conda_lock
 from envforge.formats.elf import MACHINES, read_elf
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile
 from envforge.model.runtime import runtime_key, runtime_text
-from envforge.node.bundles import RUNTIME, Bundle
+from envforge.node.sources.bundles import RUNTIME, Bundle
 from tests.conftest import Shell
 from tests.labs.nodes import BareNode
 from tests.labs.support import make_root

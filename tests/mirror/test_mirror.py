@@ -16,7 +16,7 @@ from envforge.errors import InputError
 from envforge.formats import conda_lock, lock_json, manifest_json
 from envforge.mirror import LockfileInput
 from envforge.model.lockfile import LockedChannel
-from envforge.node.mirrors import check_files, read_manifest
+from envforge.node.sources.mirrors import check_files, read_manifest
 from envforge.reporting import Recorder
 from tests.mirror.world import Site, input_of, lock, mirrored, serve, tree
 

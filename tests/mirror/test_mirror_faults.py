@@ -23,7 +23,7 @@ from envforge.edges.fetch import Fetcher
 from envforge.errors import BusyError, CouldNotError, EnvforgeError, InputError
 from envforge.mirror import writer
 from envforge.model.lockfile import Lockfile
-from envforge.node.mirrors import check_files, read_manifest
+from envforge.node.sources.mirrors import check_files, read_manifest
 from envforge.reporting import Recorder
 from tests.mirror.world import Faults, Site, input_of, lock, mirrored, serve, tree
 

@@ -22,7 +22,7 @@ from envforge.edges.fetch import Downloaded, Fetcher, NotFoundError
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError
 from envforge.model.lockfile import LockedPackage, Lockfile
-from envforge.node.mirrors import check_files, read_manifest
+from envforge.node.sources.mirrors import check_files, read_manifest
 from envforge.reporting import Reporter
 from tests.conftest import Shell
 from tests.mirror.world import Faults, Site, input_of, lock, mirrored, serve

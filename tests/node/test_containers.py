@@ -18,7 +18,7 @@ import pytest
 from envforge.edges.images import TRAILER, TRAILER_SIZE
 from envforge.formats import image_json
 from envforge.model.image import ImageFacts
-from envforge.node.containers import find_image
+from envforge.node.using.containers import find_image
 from tests.conftest import Ended, Shell
 from tests.node.world import run_all
 

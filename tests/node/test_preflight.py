@@ -22,7 +22,7 @@ from envforge.edges.store import Store
 from envforge.node.fitness import glibc_of_wheel, needed_version
 from envforge.node.needs import needs_of
 from envforge.node.preflight import CHECKS
-from envforge.node.sources import MirrorSource
+from envforge.node.sources.source import MirrorSource
 from tests.conftest import Ended, Shell
 from tests.node.world import HERE, Artifact, conda, library, mirror, pip, python, run_all
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from envforge.errors import CouldNotError
 from envforge.formats import receipt_json
 from envforge.model.receipt import Receipt
-from envforge.node.scan import RECEIPT, looking, scan, state_of
-from envforge.node.scan_worker import look
+from envforge.node.proving.scan import RECEIPT, looking, scan, state_of
+from envforge.node.proving.scan_worker import look
 from envforge.node.verify import Verification, verify_prefix
 from envforge.reporting import Reporter
 

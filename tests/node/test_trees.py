@@ -20,8 +20,8 @@ from envforge.demo.channel import DemoChannel
 from envforge.demo.packages import TIMESTAMP, File, Package, Symlink, noarch_python, package_bytes
 from envforge.edges.archive import conda_files, conda_index, conda_links
 from envforge.errors import InputError
-from envforge.node.clobber import Claims, losers, ranked
-from envforge.node.links import escaping_link
+from envforge.node.linking.clobber import Claims, losers, ranked
+from envforge.node.linking.links import escaping_link
 from tests.conftest import Shell
 from tests.node.world import Artifact, conda, library, mirror, python, run_all, snapshot
 

@@ -1,0 +1,1 @@
+"""An environment at work: activation, commands, wrappers, kernels, containers."""
