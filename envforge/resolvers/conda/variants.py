@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,16 +105,48 @@ async def solve_offering(
         return await asked.solve(asked.specs, target=target)
     by_name = {record.name.normalized: record for record in kept}
     versions = {name: str(record.version) for name, record in by_name.items()}
-    best = await asked.solve(asked.specs, target=target, versions=versions)
-    touched = _touched(Offered(before), best) | _touched(Offered(target), kept)
-    free = {r.name.normalized for r in best if r.url != getattr(by_name.get(r.name.normalized), "url", None)}
-    free &= touched
+    best, touched = await _best_builds(asked, target, versions, before)
+    touched |= _touched(Offered(target), kept)
+    moved = {r.name.normalized: str(r.version) for r in best if r.url != _url(by_name, r.name.normalized)}
+    free = {name: version for name, version in moved.items() if name in touched}
     return await asked.solve(
         asked.specs,
         target=target,
         preferred=[record for name, record in by_name.items() if name not in free],
-        versions={name: version for name, version in versions.items() if name in free},
+        versions={name: version for name, version in free.items() if name in versions},
     )
+
+
+async def _best_builds(
+    asked: Asked, target: Target, versions: Mapping[str, str], before: Target
+) -> tuple[list[RepoDataRecord], set[str]]:
+    """The best builds of ``versions`` for ``target``, and which packages are there because of what it offers.
+
+    Where a better build of one goes only with other versions of the rest, those are let go: of what came
+    along first, then of what was asked for.
+    """
+    from rattler.exceptions import SolverError
+
+    offered = Offered(before)
+    named = {spec.name.normalized for spec in asked.specs}
+    better = _touched(offered, await asked.solve(asked.specs, target=target))
+    best: list[RepoDataRecord] | None = None
+    touched: set[str] = set()
+    for kept in (versions.keys(), versions.keys() & named, versions.keys() & better):
+        with suppress(SolverError):
+            found = await asked.solve(
+                asked.specs, target=target, versions={name: versions[name] for name in kept}
+            )
+            further = _touched(offered, found)
+            if best is None or versions.keys() & further - touched:
+                best, touched = found, further
+    if best is None:  # they do not go together any more, which the engine says
+        best = await asked.solve(asked.specs, target=target, versions=versions)
+    return best, touched
+
+
+def _url(by_name: Mapping[str, RepoDataRecord], name: str) -> str | None:
+    return by_name[name].url if name in by_name else None
 
 
 def _touched(offered: Offered, records: Sequence[RepoDataRecord]) -> set[str]:
