@@ -101,6 +101,17 @@ def test_a_variant_that_goes_with_other_versions_of_what_came_along(channel: Rec
     assert ask.solve("torch", "blas", preferred=kept, before=target(), on=GPU) == more
 
 
+def test_a_newer_version_makes_no_use_of_what_is_offered(channel: Records, ask: Asking) -> None:
+    add_torch(channel)
+    channel.add("torch", "2.1", build="cpu_py312h0123456_0")
+    (found,) = ask.lesser("torch", on=GPU)
+    assert told([found]) == [("torch", "2.1 cpu_py312", "2.0 cuda12_py312", "__cuda=12.4")]
+    assert found.instead == "torch=2.0=cuda12_py312*"
+    # Nothing is said where it is used, where nobody wants it, and where it cannot be had.
+    for specs in (("torch=2.0",), ("torch=*=cpu*",), ("torch", "vision=*=cpu*")):
+        assert ask.lesser(*specs, on=GPU) == []
+
+
 def test_a_version_that_has_no_other_variant_moves(channel: Records, ask: Asking) -> None:
     channel.add("a", "1.0", "__cuda")
     channel.add("a", "0.9")

@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from envforge.model.platforms import Target, VirtualPackage
+from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.resolvers.conda.absent import variant_of
 from envforge.resolvers.conda.request import CondaRecord
-from envforge.resolvers.conda.universe import Offered, name_of
+from envforge.resolvers.conda.universe import Offered, is_newer, name_of
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -35,7 +35,8 @@ _PLENTY = "999"
 class LesserVariant:
     """A package that is ``locked`` (version and variant), and would be ``better`` with ``package`` offered.
 
-    ``asked`` is whether the specification names it.
+    ``asked`` is whether the specification names it.  Where ``instead`` is given, ``package`` is offered, and
+    is of use only if that dependency stands in the specification.
     """
 
     name: str
@@ -43,6 +44,7 @@ class LesserVariant:
     better: str
     package: VirtualPackage
     asked: bool
+    instead: str | None = None
 
 
 async def lesser_variants(asked: Asked, records: Sequence[CondaRecord]) -> list[LesserVariant]:
@@ -61,7 +63,60 @@ async def lesser_variants(asked: Asked, records: Sequence[CondaRecord]) -> list[
                 found = {**better, **found}
                 if better:
                     break
+    found = {**await _unused(asked, locked), **found}
     return sorted(found.values(), key=lambda one: (not one.asked, one.name))
+
+
+async def _unused(asked: Asked, locked: Mapping[str, CondaRecord]) -> dict[str, LesserVariant]:
+    """What was asked for and makes no use of what only this target offers, where another version would.
+
+    Who says that there is a GPU wants it to be used: a newer version without a build for it is a surprise.
+    """
+    target = asked.request.target
+    usual = {package.name for package in default_target(target.platform).virtual_packages}
+    special = {package.name: package for package in target.virtual_packages if package.name not in usual}
+    if not special:
+        return {}
+    offered = Offered(target)
+    rest = tuple(package for package in target.virtual_packages if package.name in usual)
+    without = Offered(Target(platform=target.platform, virtual_packages=rest))
+    named = {spec.name.normalized: spec for spec in asked.specs if spec.name.normalized in locked}
+    using: dict[str, list[RepoDataRecord]] = {}
+    for record in (one for channel in await asked.records(named) for one in channel):
+        name = record.name.normalized
+        usable = not offered.unmet(record.depends) and not is_newer(record, asked.cutoff)
+        if usable and without.unmet(record.depends) and named[name].matches(record):
+            using.setdefault(name, []).append(record)
+    found = {}
+    for name, records in using.items():
+        before = locked[name]
+        if without.unmet(before.depends):
+            continue
+        better = await _best_of(asked, records)
+        if better is not None:
+            variant = variant_of(str(better.build))
+            found[name] = LesserVariant(
+                name=name,
+                locked=f"{before.version} {variant_of(before.build)}",
+                better=f"{better.version} {variant}",
+                package=special[name_of(without.unmet(better.depends)[0])],
+                asked=True,
+                instead=f"{name}={better.version}={variant}*",
+            )
+    return found
+
+
+async def _best_of(asked: Asked, records: Sequence[RepoDataRecord]) -> RepoDataRecord | None:
+    """Which of ``records``, all of one package, the request would have if it had to be one of them."""
+    from rattler import MatchSpec
+    from rattler.exceptions import SolverError
+
+    name = records[0].name.normalized
+    builds = "|".join(sorted({re.escape(str(record.build)) for record in records}))
+    with suppress(SolverError):
+        found = await asked.solve([*asked.specs, MatchSpec(f"{name}[build='^({builds})$']")])
+        return next(record for record in found if record.name.normalized == name)
+    return None
 
 
 async def _better(
