@@ -197,3 +197,16 @@ def test_a_conflict_that_was_left_in_a_file(name: str, text: str) -> None:
     ) as raised:
         read(text.format(conflict), source=name)
     assert raised.value.at == f"{name}:2"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("e.yml", "pip-repositories: ['https://u:${{T}}@h/simple']\ndependencies: [pip: [a]]\n"),
+        ("pyproject.toml", "[tool.conda-lock]\npip-repositories = ['https://u:${{T}}@h/simple']\n"),
+        ("r.in", "--extra-index-url https://u:${{T}}@h/simple\na\n"),
+    ],
+)
+def test_variables_in_the_urls_of_indexes(name: str, text: str) -> None:
+    spec = read_specification([name], read=lambda _: text.format(), variables={"T": "word"})
+    assert spec.indexes == ("https://pypi.org/simple", "https://u:word@h/simple")
