@@ -395,9 +395,7 @@ def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool
 
 def _broken_off(error: Exception, url: str, *, late: bool) -> CouldNotError:
     host, at = urlsplit(url).hostname, redacted(url)
-    what = f"{host} sent half a file: the connection broke off"
-    if late:
-        what = f"{host} did not answer in time"
+    what = f"{host} did not answer in time" if late else f"{host} sent half a file: the connection broke off"
     return _BrokenOffError(what, at=at, do="try again", story=str(error))
 
 
