@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,15 +274,7 @@ def _runtime(
         reporter=console,
         runtime_lock=own,
     )
-    return CarriedRuntime(
-        path=made.path,
-        sha256=made.sha256,
-        size=made.size,
-        glibc=made.glibc,
-        kib=made.kib,
-        files=made.files,
-        there=made.sha256 == there,
-    )
+    return CarriedRuntime(**asdict(made), there=made.sha256 == there)
 
 
 def _finish(console: Console, result: BundleResult, sign: Path | None, options: BundleOptions) -> None:

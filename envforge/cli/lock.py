@@ -86,7 +86,9 @@ __all__ = ["command", "lock_options"]
     type=click.Choice(CHANNEL_PRIORITIES),
     help="Whether later channels count for what an earlier one has.  [default: strict]",
 )
-@click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
+@click.option(
+    "--exclude-newer", metavar="DATE", help="Ignore what was published after DATE: 2026-11-23, or 7d."
+)
 @click.option("--check", is_flag=True, help="Only say whether the lockfile still satisfies the SPEC.")
 @click.option("--offline", is_flag=True, help="Resolve from the cache only.")
 @click.option("--dry-run", is_flag=True, help="Resolve, and write nothing.")
@@ -205,7 +207,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
     for option, name in (("cuda", "__cuda"), ("glibc", "__glibc")):
-        if given[option]:
+        if given[option] is not None:
             assumed.append(VirtualPackage(name=name, version=given[option]))
     for package in assumed:
         _check_version(package)

@@ -10,8 +10,9 @@ from envforge.formats._draft import Place
 from envforge.formats._fields import redacted
 from envforge.formats._requirement import named_requirement
 from envforge.formats._toml import Node
+from envforge.model.moments import cutoff
 
-__all__ = ["CONDA_KEYS", "conda_text", "direct_reference", "requirement_of", "strings"]
+__all__ = ["CONDA_KEYS", "checked_cutoff", "conda_text", "direct_reference", "requirement_of", "strings"]
 
 CONDA_KEYS = frozenset(
     ("version", "build", "build-number", "channel", "subdir", "file-name", "md5", "sha256", "license")
@@ -82,6 +83,19 @@ def direct_reference(table: Mapping[str, Node]) -> str:
             path = table[key].text("a path").replace("\\", "/")
             return path if path.startswith((".", "/")) or "://" in path else f"./{path}"
     return ""
+
+
+def checked_cutoff(node: Node) -> str:
+    """A date after which nothing counts.
+
+    :raises InputError: if it is none, placed at ``node``.
+    """
+    text = node.text("a date")
+    try:
+        cutoff(text)
+    except InputError as error:
+        raise node.error(error.what, do=f'write {node.key} = "2026-11-23", or "7d"') from None
+    return text
 
 
 def strings(node: Node | None) -> list[str]:

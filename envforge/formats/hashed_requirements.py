@@ -28,6 +28,7 @@ from envforge.formats._halves import (
     python_of,
     shown_name,
 )
+from envforge.formats._merges import check_merged
 from envforge.formats._pip_lines import logical_lines
 from envforge.formats._requirement import HEX_DIGITS, check_index
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
@@ -112,6 +113,7 @@ def read(text: str, *, source: str) -> ForeignLock:
     """
     if len(text) > _LIMIT:
         raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
+    check_merged(text, source=source)
     reading = _Reading(source=source)
     for number, line in logical_lines(text.removeprefix("\ufeff")):
         reading.line(number, line)

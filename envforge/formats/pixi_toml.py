@@ -17,10 +17,9 @@ from envforge.formats._fields import redacted
 from envforge.formats._pip_lines import find_links
 from envforge.formats._pixi_platforms import Workspace, is_a_part, read_platforms
 from envforge.formats._requirement import check_index, check_project_name
-from envforge.formats._tables import conda_text, requirement_of
+from envforge.formats._tables import checked_cutoff, conda_text, requirement_of
 from envforge.formats._toml import Node, read_toml
 from envforge.model.lockfile import canonical_name
-from envforge.model.moments import cutoff
 from envforge.model.platforms import PLATFORMS
 from envforge.model.spec import CHANNEL_PRIORITIES, Line
 
@@ -181,12 +180,7 @@ class _Reader:
             self.draft.channel_priority = (priority, node.at)
         node = workspace.get("exclude-newer")
         if node is not None:
-            text = node.text("a date")
-            try:
-                cutoff(text)
-            except InputError as error:
-                raise node.error(error.what, do='write exclude-newer = "2026-11-23", or "7d"') from None
-            self.draft.exclude_newer = (text, node.at)
+            self.draft.exclude_newer = (checked_cutoff(node), node.at)
 
     @staticmethod
     def inherited(name: str, node: Node, workspace: Node) -> Node:

@@ -303,6 +303,10 @@ def _python(asked: Sequence[tuple[str, str]], given: str | None) -> str | None:
     from packaging.specifiers import SpecifierSet
 
     wanted = SpecifierSet(",".join(text for text, _ in asked))
+    fitting = {
+        f"3.{minor}": [f"3.{minor}.{patch}" for patch in _PATCHES if wanted.contains(f"3.{minor}.{patch}")]
+        for minor in _MINORS
+    }
     if given is not None:
         patches = [given] if given.count(".") > 1 else [f"{given}.{patch}" for patch in _PATCHES]
         for text, at in asked:
@@ -310,18 +314,21 @@ def _python(asked: Sequence[tuple[str, str]], given: str | None) -> str | None:
                 raise InputError(
                     f"Python {given} was asked for, and the project needs {text}",
                     at=at,
-                    do="name another one: envforge lock --python VERSION",
+                    do=f"envforge lock --python {_nearest(fitting, given)}",
                 )
         return given
-    fitting = {
-        f"3.{minor}": [f"3.{minor}.{patch}" for patch in _PATCHES if wanted.contains(f"3.{minor}.{patch}")]
-        for minor in _MINORS
-    }
     minors = [minor for minor, patches in fitting.items() if patches]
     if len(minors) != 1:
         return None
     patches = fitting[minors[0]]
     return patches[0] if len(patches) == 1 else minors[0]
+
+
+def _nearest(fitting: Mapping[str, Sequence[str]], given: str) -> str:
+    """The Python X.Y among those that fit that is nearest to ``given``."""
+    number = int(given.split(".")[1])
+    minors = [minor for minor, patches in fitting.items() if patches]
+    return min(minors, key=lambda minor: abs(int(minor.split(".")[1]) - number), default="VERSION")
 
 
 # -- the output of conda env export ------------------------------------------------------------------------

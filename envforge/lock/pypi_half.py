@@ -206,7 +206,10 @@ class PypiHalf:
         by_name = {distribution.name: distribution for distribution in provided}
 
         def complete(one: ProvidedDistribution) -> ProvidedDistribution:
-            return replace(one, metadata=metadata_of_provided(by_name[one.name], self._channels))
+            text = metadata_of_provided(
+                by_name[one.name], self._channels, cache=self.cache, offline=self.options.offline
+            )
+            return replace(one, metadata=text)
 
         return PypiPorts(
             metadata_of=self._metadata,

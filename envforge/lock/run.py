@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -123,13 +123,18 @@ def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
     if len(refused) == len(errors) > 1:
         raise UnsatisfiableError(
             "; ".join(error.what for error in refused),
-            at=", ".join(dict.fromkeys(error.at for error in refused if error.at)) or None,
-            do="; ".join(dict.fromkeys(error.do for error in refused if error.do)) or None,
+            at=_once_each((error.at for error in refused), ", "),
+            do=_once_each((error.do for error in refused), "; "),
             story="\n\n".join(error.story for error in refused if error.story) or None,
         )
     if errors:
         raise errors[0]
     return [future.result() for future in futures]
+
+
+def _once_each(said: Iterable[str | None], mark: str) -> str | None:
+    """What is said of platforms, with ``mark`` between: the same of several is said once."""
+    return mark.join(dict.fromkeys(one for text in said if text for one in text.split(mark))) or None
 
 
 def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path, reporter: Reporter) -> tuple[str, ...]:

@@ -64,6 +64,28 @@ def test_a_clash_of_every_version(index: Index, ask: Ask) -> None:
     assert error.at == "alpha (environment.yml:1) → numpy>=2,<3"
 
 
+def test_a_clash_with_a_version_that_is_left_out(index: Index, ask: Ask) -> None:
+    index.add(Wheel(name="alpha", version="1.0", requires=("numpy>=1,!=1.26.4,!=1.27,<3",)))
+    error = failure(ask, "alpha", indexes=[index.file_url], provided=(brings("numpy", "1.26.4"),))
+    assert error.what == "alpha needs numpy>=1,!=1.26.4,!=1.27,<3, but conda's package numpy brings 1.26.4"
+
+
+@pytest.mark.parametrize(
+    ("texts", "what", "do"),
+    [
+        (("alpha==9",), "no version of alpha==9 is in INDEX", "ask for another version of alpha"),
+        (("alpha>=2,<1",), "no version can be alpha>=2,<1", "correct it: it contradicts itself"),
+        (("alpha==1", "alpha==2"), "no version can be alpha==1 and alpha==2", "leave all but one out"),
+    ],
+)
+def test_versions_that_are_not_there(
+    index: Index, ask: Ask, texts: tuple[str, ...], what: str, do: str
+) -> None:
+    index.add(Wheel(name="alpha", version="1"), Wheel(name="alpha", version="2"))
+    error = failure(ask, *texts, indexes=[index.file_url])
+    assert (error.what, error.do) == (what.replace("INDEX", index.file_url), do)
+
+
 def test_a_wheel_by_url_of_what_conda_brings(index: Index, ask: Ask) -> None:
     error = failure(
         ask,

@@ -14,6 +14,7 @@ from email.message import Message
 from email.parser import HeaderParser
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
@@ -22,6 +23,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from envforge.edges.fetch import Fetcher
+from envforge.edges.ranged import opened_in_parts
 from envforge.errors import CouldNotError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
@@ -142,10 +144,10 @@ def asked_for(
 
 
 def wheel_metadata(fetcher: Fetcher, url: str, sha256: str) -> str:
-    """The METADATA of a wheel: from beside it (PEP 658), or from the wheel itself.
+    """The METADATA of a wheel: from beside it (PEP 658), or from the wheel itself, in part or whole.
 
-    What lies beside it is believed only if it is metadata of that very distribution and version; it decides
-    nothing but which rows a row is said to depend on.
+    What lies beside it, and the part, are believed only if they are metadata of that very distribution and
+    version; they decide nothing but which rows a row is said to depend on.
 
     :param url: ``https:``, ``http:`` or ``file:``.
     :param sha256: what the wheel must hash to where it has to be downloaded.
@@ -160,10 +162,15 @@ def wheel_metadata(fetcher: Fetcher, url: str, sha256: str) -> str:
         text = ""
     if _describes(text, url):
         return text
+    with suppress(CouldNotError):  # of a wheel of a gigabyte, METADATA is some kilobytes
+        part = opened_in_parts(fetcher, url)
+        if part is not None and _describes(text := _inside(part, url), url):
+            return text
     with tempfile.TemporaryDirectory(prefix="envforge-") as directory:
         path = Path(directory) / "wheel"
         fetcher.download(url, path, sha256=sha256)
-        return _inside(path, url)
+        with path.open("rb") as wheel:
+            return _inside(wheel, url)
 
 
 def _name_and_version(url: str) -> tuple[str, str]:
@@ -185,10 +192,10 @@ def _describes(text: str, url: str) -> bool:
     return same_version and canonical_name(fields.get("Name", "")) == name
 
 
-def _inside(path: Path, url: str) -> str:
+def _inside(wheel: BinaryIO, url: str) -> str:
     name, _ = _name_and_version(url)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
                 folder, slash, file = member.partition("/")
                 stem, suffix, rest = folder.partition(".dist-info")

@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from envforge.errors import UnsatisfiableError
+from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.spec import Line
@@ -153,6 +153,8 @@ class _Resolving:
                 continue
             lacking = {n for n, stub in stubs.items() if not stub.metadata.extras.issuperset(asked.of(n))}
             for name in sorted(lacking):
+                if name in completed and provided[name].metadata is None:
+                    raise _unknown_extra(stubs[name], asked)
                 if name in completed:
                     raise self._no_extra(stubs[name].metadata, _brought(stubs[name]), name, asked)
                 completed.add(name)
@@ -194,7 +196,8 @@ class _Resolving:
         return UnsatisfiableError(
             f"{what} has no extra {extra!r}" + ("" if is_direct else f", which {who} asks for"),
             at=who if is_direct else None,
-            do=f"leave [{extra}] out, or ask for another version; {has if some else 'it has none'}",
+            do=f"{f'leave [{extra}] out, or ask' if is_direct else 'ask conda'} for another version; "
+            f"{has if some else 'it has none'}",
         )
 
     def _row(
@@ -222,6 +225,16 @@ def _dependencies(name: str, needed: Mapping[Requirement, None]) -> dict[str, st
         found[other] = found.get(other, SpecifierSet()) & requirement.specifier
     found.pop(name, None)
     return {other: str(versions) or "*" for other, versions in sorted(found.items())}
+
+
+def _unknown_extra(stub: Stub, asked: Asked) -> CouldNotError:
+    extra = next(extra for extra in asked.of(stub.name) if extra not in stub.metadata.extras)
+    conda = stub.distribution.conda_name
+    return CouldNotError(
+        f"what {stub.name}[{extra}] needs cannot be looked up: the files of conda's {conda} cannot be read",
+        at=asked.extras[stub.name][extra],
+        do=f"lock once without --offline, from a channel that holds {conda}; or leave {conda} out",
+    )
 
 
 def _brought(stub: Stub) -> str:
