@@ -7,6 +7,7 @@ import click
 from envforge.cli.console import Console, output_options, print_result
 from envforge.formats import profile_json
 from envforge.probe import probe
+from envforge.probe import script as program
 
 __all__ = ["command"]
 
