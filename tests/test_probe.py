@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envforge import probe
 from envforge.cli.app import run
 from envforge.cli.profiles import profile_target
 from envforge.edges.machine import cuda_of_driver, distribution, nvidia_driver, parse_cpuinfo
@@ -20,6 +19,7 @@ from envforge.errors import InputError
 from envforge.formats import profile_json
 from envforge.model.platforms import PLATFORMS, default_target
 from envforge.model.profile import ClusterProfile, intersected
+from envforge.probe import probe, script
 
 SHELLS = [
     name.split() for name in ("dash", "bash --posix", "busybox sh", "ksh", "mksh")
@@ -62,7 +62,7 @@ class Node:
         assert program is not None
         environment = {"PATH": str(self.bin), "ENVFORGE_PROBE_ROOT": str(self.root)}
         return subprocess.run(
-            [program, *shell[1:], "-s"], input=probe.script(), env=environment, capture_output=True,
+            [program, *shell[1:], "-s"], input=script(), env=environment, capture_output=True,
             text=True, check=False,
         )  # fmt: skip
 
@@ -81,10 +81,12 @@ def node(tmp_path: Path) -> Node:
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="a node runs Linux")
 @shells
 def test_the_program_finds_what_python_finds(shell: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    done = subprocess.run([*shell, "-s"], input=probe.script(), capture_output=True, text=True, check=True)
+    done = subprocess.run([*shell, "-s"], input=script(), capture_output=True, text=True, check=True)
+    assert run(["probe", "--script"]) == 0
+    assert capsys.readouterr().out == script()
     assert run(["probe"]) == 0
     assert capsys.readouterr().out == done.stdout
-    assert profile_json.read(done.stdout, source="x") == probe.probe()
+    assert profile_json.read(done.stdout, source="x") == probe()
 
 
 @shells
@@ -208,4 +210,4 @@ def test_a_profile_survives_its_file(
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck")
 def test_shellcheck_has_nothing_to_say() -> None:
-    subprocess.run(["shellcheck", "-s", "sh", "-"], input=probe.script(), text=True, check=True)
+    subprocess.run(["shellcheck", "-s", "sh", "-"], input=script(), text=True, check=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from envforge import probe as verb
 from envforge.cli.console import Console, output_options, print_result
 from envforge.formats import profile_json
+from envforge.probe import probe
+from envforge.probe import script as program
 
 __all__ = ["command"]
 
@@ -21,10 +22,10 @@ def command(*, script: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
     """
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if script:
-        text = verb.script()
+        text = program()
         print_result(console, [text.rstrip("\n")], {"script": text})
         return 0
-    profile = verb.probe()
+    profile = probe()
     click.echo(profile_json.write(profile), nl=False)
     if not profile.driver:
         console.note("no NVIDIA driver here; on a cluster, run it where the GPUs are: srun --gres=gpu:1 …")
