@@ -155,6 +155,7 @@ def test_a_prefix_is_packed_as_it_is(
     generation = (place / "env").resolve()
     assert build.files == {"": [("env.tar", "/envforge/prefix.tar")]}
     assert image.files["from build"][0] == (str(generation), str(generation))
+    assert image.labels["org.envforge.prefix"] == str(generation)  # what is no link can be verified
     for stage in (build, image):
         assert f"ln -s {generation} {place / 'env'}\n" in stage.sections["post"]
     (line,) = [line for line in text.splitlines() if line.startswith("#     tar ")]
