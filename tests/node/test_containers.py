@@ -143,6 +143,15 @@ def test_charliecloud_is_told_where_we_are_as_far_as_it_can_be(machine: Machine,
     assert told[:5] == ["ch-run", "--set-env", "--cd", "/usr/share", "--write-fake"]
     assert told.index("-b") < told.index("/usr/share", 4) < told.index("--")
     assert done.err == ""
+    machine.variables |= {"HELP": "--write-fake --cdi[=KIND]", "CH_RUN_CDI_DIRS": f"/none:{tmp_path}"}
+    machine.start(program)
+    assert "--cdi" not in machine.told[0]
+    (tmp_path / "nvidia.json").touch()
+    machine.start(program)
+    assert "--cdi" in machine.told[0]
+    image = find_image(tmp_path / "x.sqsh", gpu=False)
+    machine.start(image.program(["pwd"]))
+    assert "--cdi" not in machine.told[0]
     machine.variables |= {"HOME": str(tmp_path), "USER": "me"}
     machine.start(program, cwd=Path("/"))
     assert "--home" not in machine.told[0]
