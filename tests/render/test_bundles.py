@@ -53,6 +53,7 @@ def make_bundle(path: Path, *artifacts: Artifact, target: str = "__glibc=2.28", 
         sha256=hashlib.sha256(packed.read_bytes()).hexdigest(),
         size=packed.stat().st_size,
         glibc="2.17",
+        python="3.12.1",
         kib=1,
         files=1,
     )
