@@ -24,6 +24,7 @@ from envforge.demo.index import DemoIndex, build_demo_index
 from envforge.demo.interpreter import host_platform, python_package
 from envforge.demo.packages import PLACEHOLDER, TIMESTAMP, File, Package
 from envforge.edges.machine import glibc_version
+from tests.forks import can_fork, forks
 
 # A machine that is busy with other things makes examples slowly; that is no fault of the strategy.
 hypothesis.settings.register_profile(
@@ -66,7 +67,10 @@ class Ended:
 
 @dataclass(frozen=True)
 class Shell:
-    """A user in a directory: runs ``envforge`` in a process of its own, with a small environment."""
+    """A user in a directory: runs ``envforge`` in a process of its own, with a small environment.
+
+    The process is a fork of one that has imported envforge, where nobody can tell.
+    """
 
     home: Path
     cwd: Path
@@ -85,19 +89,23 @@ class Shell:
         user: int | None = None,
         umask: int = -1,
     ) -> Ended:
-        argv = [*before, sys.executable, "-m", "envforge", *map(str, words)]
-        done = subprocess.run(
-            argv,
-            cwd=cwd or self.cwd,
-            env=self.environment(env),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            user=user,
-            umask=umask,
-        )
-        ended = Ended(done.returncode, done.stdout, done.stderr)
+        argv = [str(word) for word in words]
+        if can_fork(env or {}) and not before and user is None:
+            variables = self.environment(env)
+            ended = Ended(*forks()([argv], env=variables, cwd=cwd or self.cwd, umask=umask))
+        else:
+            done = subprocess.run(
+                [*before, sys.executable, "-m", "envforge", *argv],
+                cwd=cwd or self.cwd,
+                env=self.environment(env),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=300,
+                user=user,
+                umask=umask,
+            )
+            ended = Ended(done.returncode, done.stdout, done.stderr)
         assert status is None or ended.status == status, f"{words}: {ended}"
         return ended
 
