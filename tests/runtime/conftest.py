@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import struct
 import subprocess
 import zipfile
 from dataclasses import dataclass
@@ -47,6 +48,21 @@ class Site:
         )
 
 
+def stripped(library: bytes) -> bytes:
+    """A shared library without what follows the last byte that a loader maps.
+
+    Of py-rattler's that is a third, names of functions, which every bundle would pack, and every node unpack
+    and hash.
+    """
+    start, size, count = *struct.unpack_from("<Q", library, 32), *struct.unpack_from("<HH", library, 54)
+    ends = [0]
+    for at in range(start, start + size * count, size):
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", library, at)
+        ends += [offset + length] if kind == 1 else []
+    # No sections: their headers, which no loader reads, lay behind.
+    return library[:40] + bytes(8) + library[48:60] + bytes(4) + library[64 : max(ends)]
+
+
 def installed_wheel(name: str, tag: str, directory: Path) -> LockedPackage:
     """The wheel that an installed project came from, put together again.
 
@@ -60,6 +76,7 @@ def installed_wheel(name: str, tag: str, directory: Path) -> LockedPackage:
         for file in found.files or ()
         if ".." not in file.parts and file.suffix != ".pyc" and file.name not in SKIPPED
     }
+    files |= {file: stripped(data) for file, data in files.items() if file.endswith(".so")}
     files |= bytecode({file: data for file, data in files.items() if file.endswith(".py")})
     record = []
     with zipfile.ZipFile(path, "w") as archive:
