@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import pickle
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -24,6 +26,7 @@ from envforge.demo.index import DemoIndex, build_demo_index
 from envforge.demo.interpreter import host_platform, python_package
 from envforge.demo.packages import PLACEHOLDER, TIMESTAMP, File, Package
 from envforge.edges.machine import glibc_version
+from envforge.edges.scratch import exclusive
 from tests.forks import can_fork, forks
 
 # A machine that is busy with other things makes examples slowly; that is no fault of the strategy.
@@ -158,12 +161,38 @@ def bytecode(sources: Mapping[str, bytes]) -> dict[str, bytes]:
     return found
 
 
+Made = TypeVar("Made")
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
+    """What ``make(DIRECTORY)`` gives, made once a run by whichever worker of pytest-xdist comes first.
+
+    For what is dear, and changed by no test.  ``make`` must give something that can be pickled; it may
+    skip, and then whoever comes next tries again.
+    """
+    base = factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    directory, made = run / f"once-{name}", run / f"once-{name}.made"
+    with exclusive(run / f"once-{name}.lock", seconds=900):
+        if not made.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            made.write_bytes(pickle.dumps(make(directory)))
+    found: Made = pickle.loads(made.read_bytes())
+    return found
+
+
 @pytest.fixture(scope="session")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> DemoChannel:
     """The demonstration's channel, with a smaller Python; do not write into it."""
-    directory = tmp_path_factory.mktemp("channel") / "greetings"
+    return once(tmp_path_factory, "channel", _make_channel)
+
+
+def _make_channel(root: Path) -> DemoChannel:
+    directory, scratch = root / "greetings", root / "python"
+    scratch.mkdir()
     builder = ChannelBuilder(directory)
-    python = smaller(python_package(tmp_path_factory.mktemp("python")))
+    python = smaller(python_package(scratch))
     for package in (*demo_packages(python.subdir), python):
         builder.add(package)
     builder.write_index()
@@ -173,7 +202,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> DemoChannel:
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> DemoIndex:
     """The demonstration's index; do not write into it."""
-    return build_demo_index(tmp_path_factory.mktemp("index"))
+    return once(tmp_path_factory, "index", build_demo_index)
 
 
 @dataclass(frozen=True)
@@ -219,14 +248,17 @@ def journey(
     tmp_path_factory: pytest.TempPathFactory, channel: DemoChannel, index: DemoIndex, platform: str
 ) -> Journey:
     """The demonstration's specification, locked and mirrored."""
-    root = tmp_path_factory.mktemp("journey")
-    (root / "home").mkdir()
-    journey = Journey(root)
-    journey.spec.write_text(specification(channel.url, platform, index_url=index.url))
-    shell = Shell(root / "home", root)
-    shell("lock", "environment.yml", *GLIBC)
-    shell("mirror", "conda-lock.yml", "mirror")
-    return journey
+
+    def make(root: Path) -> Journey:
+        (root / "home").mkdir()
+        journey = Journey(root)
+        journey.spec.write_text(specification(channel.url, platform, index_url=index.url))
+        shell = Shell(root / "home", root)
+        shell("lock", "environment.yml", *GLIBC)
+        shell("mirror", "conda-lock.yml", "mirror")
+        return journey
+
+    return once(tmp_path_factory, "journey", make)
 
 
 Warmed = Callable[[Path], Path]
@@ -235,9 +267,12 @@ Warmed = Callable[[Path], Path]
 @pytest.fixture(scope="session")
 def warm_store(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which all of the journey is unpacked and compiled; do not write into it, nor link to it."""
-    root = tmp_path_factory.mktemp("warm")
-    Shell(root, root)("install", journey.mirror, "--prefix", root / "p")
-    return root / "p.generations" / "store"
+
+    def make(root: Path) -> Path:
+        Shell(root, root)("install", journey.mirror, "--prefix", root / "p")
+        return root / "p.generations" / "store"
+
+    return once(tmp_path_factory, "warm", make)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.runtime import RUNTIME_PLATFORMS
 from envforge.reporting import Reporter
 from envforge.runtime import MadeRuntime, make_runtime
-from tests.conftest import bytecode
+from tests.conftest import bytecode, once
 from tests.node import world
 
 HERE = world.HERE
@@ -101,7 +101,10 @@ def site(channel: DemoChannel, tmp_path_factory: pytest.TempPathFactory) -> Site
     """What a site with a runtime of its own has."""
     if HERE not in RUNTIME_PLATFORMS:
         pytest.skip(f"no runtime for {HERE}")
-    directory = tmp_path_factory.mktemp("site")
+    return once(tmp_path_factory, "site", lambda directory: _make_site(directory, channel))
+
+
+def _make_site(directory: Path, channel: DemoChannel) -> Site:
     machine = "x86_64" if HERE == "linux-64" else "aarch64"
     python = world.python(channel)
     folder = directory / HERE
@@ -126,14 +129,17 @@ def site(channel: DemoChannel, tmp_path_factory: pytest.TempPathFactory) -> Site
 @pytest.fixture(scope="session")
 def made(site: Site, tmp_path_factory: pytest.TempPathFactory) -> MadeRuntime:
     """The runtime."""
-    return site.make(tmp_path_factory.mktemp("made"))
+    return once(tmp_path_factory, "runtime", site.make)
 
 
 @pytest.fixture(scope="session")
 def unpacked(made: MadeRuntime, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runtime's ``python3``, unpacked by tar and then moved to somewhere else."""
-    root = tmp_path_factory.mktemp("node")
-    subprocess.run(["tar", "xzf", str(made.path)], cwd=root, check=True)
-    (root / "there is").mkdir()
-    (root / "runtime").rename(root / "there is" / "a place")
-    return root / "there is" / "a place" / "bin" / "python3"
+
+    def make(root: Path) -> Path:
+        subprocess.run(["tar", "xzf", str(made.path)], cwd=root, check=True)
+        (root / "there is").mkdir()
+        (root / "runtime").rename(root / "there is" / "a place")
+        return root / "there is" / "a place" / "bin" / "python3"
+
+    return once(tmp_path_factory, "unpacked", make)
