@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from envforge.formats.specification import read_specification
     from envforge.importing.completing import ImportPorts
     from envforge.importing.installed import read_prefix
+    from envforge.importing.reading import read_lock as read_foreign
     from envforge.importing.run import Imported, ImportOptions, import_lock
-    from envforge.importing.run import read_lock as read_foreign
     from envforge.layout.plan import LockfileInput
     from envforge.list import holding, survey
     from envforge.lock.check import first_unmet as check
@@ -174,7 +174,7 @@ _VERBS = {
     "install": "node.install.install",
     "lock": "lock.run.lock",
     "mirror": "mirror.mirror",
-    "read_foreign": "importing.run.read_lock",
+    "read_foreign": "importing.reading.read_lock",
     "read_lockfile": "formats.conda_lock.read",
     "read_prefix": "importing.installed.read_prefix",
     "read_specification": "formats.specification.read_specification",

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from envforge.model.difference import KINDS, Change, LockDifference, Pair, build_number
 from envforge.model.graph import Asked, asked_for, graph_of
-from envforge.model.groups import MAIN, Key, key_of
+from envforge.model.groups import MAIN, Key, key_of, with_groups
 from envforge.model.holding import Holding
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.urls import without_secrets
@@ -108,18 +108,18 @@ def _rows(lockfile: Lockfile, platform: str) -> _Rows:
     its key.
     """
     found: _Rows = {}
-    for row in sorted(lockfile.packages, key=lambda row: row.category != MAIN):
-        if row.platform == platform:
-            key = key_of(row)
-            first = (key[0], key[1], "")
-            known = found.get(first)
-            if known is None:
-                found[first] = row
-            elif known.url == row.url:
-                found[first] = replace(known, category=f"{known.category}, {row.category}")
-            else:
-                found[key[0], key[1], row.category] = row
+    here = sorted((row for row in lockfile.packages if row.platform == platform), key=_main_first)
+    for row, groups in with_groups(here):
+        key = key_of(row)
+        first = (*key, "")
+        found[first if first not in found else (*key, row.category)] = replace(
+            row, category=", ".join(groups)
+        )
     return found
+
+
+def _main_first(row: LockedPackage) -> bool:
+    return row.category != MAIN
 
 
 def _kind(pair: Pair) -> str | None:
@@ -182,7 +182,8 @@ def _another_file(old: LockedPackage, new: LockedPackage) -> bool:
 
 
 def _needs(row: LockedPackage) -> dict[str, str]:
-    return {name: re.sub(r"\s+", "", text) for name, text in row.dependencies.items()}
+    """What a row depends on; old versions of conda-lock write nothing where others write ``*``."""
+    return {name: re.sub(r"\s+", "", text) or "*" for name, text in row.dependencies.items()}
 
 
 # -- all platforms -------------------------------------------------------------------------------------

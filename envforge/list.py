@@ -64,15 +64,22 @@ def holding(source: str, *, lock: str | None = None, reporter: Reporter | None =
             raise InputError("larger than 100 MB, and no bundle", at=source, do=_WRONG)
         text = read_document(path, "the lockfile", do=_WRONG)
     except FileNotFoundError as error:
-        raise InputError(
-            "no such lockfile, mirror, bundle or prefix", at=source, do="name one, or envforge lock"
-        ) from error
+        raise _nothing_there(source) from error
     beside = path.absolute().parent
 
     def read(name: str) -> str:
         return read_document(beside / name, "the specification", do=_WRONG)
 
     return holding_of_text(text, source, read)
+
+
+def _nothing_there(source: str) -> InputError:
+    from envforge.edges.git import is_revision
+
+    what, do = "no such lockfile, mirror, bundle or prefix", "name one, or envforge lock"
+    if is_revision(source):
+        what, do = f"{what}, but a revision of git", f"name the file, too: {source}:./conda-lock.yml"
+    return InputError(what, at=source, do=do)
 
 
 def _of_directory(path: Path, lock: str | None, reporter: Reporter) -> Holding:

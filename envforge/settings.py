@@ -34,7 +34,7 @@ __all__ = [
 FROM_BUNDLE = "ENVFORGE_FROM_BUNDLE"
 """The variable in which a bundle's header says which bundle this envforge was unpacked from."""
 
-Kind = Literal["path", "paths", "text", "texts", "flag", "table"]
+Kind = Literal["path", "paths", "text", "texts", "channels", "flag", "table"]
 _SITE = Path("/etc/envforge/config.toml")
 _LIMIT = 1_000_000
 _log: list[Path] = []
@@ -55,9 +55,9 @@ class Key:
 KEYS: Mapping[str, Key] = {
     "cache": Key(kind="path", help="where repodata, metadata and downloads are kept", by_project=False),
     "store": Key(kind="paths", help="the layers of the store; the last is written to", by_project=False),
-    "channels": Key(kind="texts", help="channels to lock with where the specification names none"),
+    "channels": Key(kind="channels", help="channels to lock with where the specification names none"),
     "indexes": Key(kind="texts", help="simple indexes, the default one first, where nothing else names one"),
-    "allowed-channels": Key(kind="texts", help="the only channels that may be used", by_project=False),
+    "allowed-channels": Key(kind="channels", help="the only channels that may be used", by_project=False),
     "trusted-keys": Key(kind="path", help="the keys that may sign bundles", by_project=False),
     "base-image": Key(kind="text", help="the image that recipes start from"),
     "registry": Key(kind="text", help="the registry, and the path in it, that images are copied to"),
@@ -218,7 +218,7 @@ def _from_table(table: object, origin: str, *, base: Path, project: bool = False
 def _from_variable(kind: Kind, text: str) -> Any:
     if kind == "paths":
         return [part for part in text.split(os.pathsep) if part]
-    if kind == "texts":
+    if kind in ("texts", "channels"):
         return text.split()
     if kind == "flag":
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
@@ -239,9 +239,11 @@ def _checked(key: str, value: object, origin: str, base: Path) -> Any:
         if not isinstance(value, dict):
             raise wrong
         return {name: _texts(one, wrong) for name, one in value.items()}
-    if kind in ("texts", "paths"):
+    if kind in ("texts", "paths", "channels"):
         texts = _texts(value, wrong)
-        return tuple(_absolute(text, base) for text in texts) if kind == "paths" else texts
+        # A channel is a name, a URL, or the path of a directory.
+        paths = {"paths": ("",), "channels": (".", "/", "~")}.get(kind, ())
+        return tuple(_absolute(text, base) if text.startswith(paths) else text for text in texts)
     if not isinstance(value, str) or not value:
         raise wrong
     return _absolute(value, base) if kind == "path" else value
@@ -252,6 +254,7 @@ _WORDS = {
     "paths": "a list of paths",
     "text": "a text",
     "texts": "a list of texts",
+    "channels": "a list of channels",
     "flag": "true or false",
     "table": "a table",
 }
@@ -260,6 +263,7 @@ _EXAMPLES = {
     "paths": '["/PATH"]',
     "text": '"TEXT"',
     "texts": '["TEXT"]',
+    "channels": '["conda-forge"]',
     "flag": "true",
     "table": '{ "NAME" = ["TEXT"] }',
 }

@@ -27,7 +27,7 @@ from envforge.formats import conda_lock
 from envforge.formats.elf import read_elf
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.platforms import Target, VirtualPackage, default_target
-from envforge.resolvers.portable import check_fits
+from envforge.resolvers.building.portable import check_fits
 from tests.conftest import GLIBC, Ended, Journey, Shell, specification
 
 BACKEND = """\

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import RawIOBase
+from itertools import cycle
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from envforge.edges.tarball import member_header
 from envforge.edges.ustar import END, padding
@@ -17,9 +19,10 @@ from envforge.model.bundle import HEADER_SIZE, Header
 
 __all__ = ["Member", "places", "write_bundle"]
 
-_CHUNK = 1 << 20
-_AT_ONCE = 8
-"""Chunks in memory that are still to be hashed."""
+_CHUNK = 1 << 18
+"""Small enough for what was read to be in the processor's cache still when it is hashed and written."""
+_COUNT = 8
+"""Used again and again: the kernel would have to clear the pages of new ones."""
 
 Member = tuple[str, int, str, "bytes | Path"]
 """Name, size, sha256, and the content or where it lies."""
@@ -45,72 +48,117 @@ def write_bundle(
     :raises CouldNotError: if a member is not what is claimed of it; the file is then of no use.
     :raises OSError: if the disk refuses.
     """
-    with path.open("xb", buffering=0) as file, ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
-        whole = _Whole(file, _Digest(one))
-        whole.write(bundle_header.write(header))
+    with path.open("xb", buffering=0) as file, _hashing() as all_of_it, _hashing() as one_by_one:
+        output = _Output(file, all_of_it)
+        output.write(bundle_header.write(header))
+        buffers, digests = _Buffers(all_of_it, one_by_one), []
         for name, size, sha256, content in members:
-            whole.write(member_header(name, size))
-            digest = _Digest(other)
-            for chunk in _chunks(content):
-                digest.update(chunk)
-                whole.write(chunk)
+            output.write(member_header(name, size))
+            digest, came = hashlib.sha256(), 0
+            for chunk in _chunks(content, buffers):
+                one_by_one.add(digest, chunk)
+                output.write(chunk)
+                came += len(chunk)
                 advance(len(chunk))
-            _check(name, size, sha256, content, digest)
-            whole.write(padding(size))
-        whole.write(END)
-        return whole.digest.finish(), whole.digest.size
+                if came > size:
+                    break
+            if came != size:
+                raise _another(name, content, f"{came} bytes instead of {size}")
+            digests.append((name, sha256, content, digest))
+            output.write(padding(size))
+        output.write(END)
+        one_by_one.wait(0)
+        for name, sha256, content, digest in digests:
+            if digest.hexdigest() != sha256:
+                raise _another(name, content, f"sha256 {digest.hexdigest()[:16]}… instead of {sha256[:16]}…")
+        all_of_it.wait(0)
+        return output.digest.hexdigest(), output.size
 
 
-def _check(name: str, size: int, sha256: str, content: bytes | Path, digest: _Digest) -> None:
-    found = digest.finish()
-    if digest.size != size or found != sha256:
-        raise CouldNotError(
-            f"{name.rpartition('/')[2]} is not the file that was locked:"
-            f" sha256 {found[:16]}… instead of {sha256[:16]}…",
-            at=str(content) if isinstance(content, Path) else name,
-            do="remove it, then the same command again: it is fetched anew",
-        )
+def _another(name: str, content: bytes | Path, how: str) -> CouldNotError:
+    return CouldNotError(
+        f"{name.rpartition('/')[2]} is not the file that was locked: {how}",
+        at=str(content) if isinstance(content, Path) else name,
+        do="remove it, then the same command again: it is fetched anew",
+    )
 
 
-def _chunks(content: bytes | Path) -> Iterable[bytes]:
+def _chunks(content: bytes | Path, buffers: _Buffers) -> Iterator[bytes | memoryview]:
+    """The content in pieces."""
     if isinstance(content, bytes):
         yield content
         return
     with content.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+        while size := file.readinto(buffer := buffers.free()):
+            yield buffer[:size]
 
 
-class _Digest:
-    """A sha256 that is made in another thread, while this one reads and writes."""
+class _Buffers:
+    """Memory to read into: each piece is free again when it was hashed."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self.size = 0
-        self._digest = hashlib.sha256()
-        self._pool = pool
-        self._waiting: deque[Future[None]] = deque()
+    def __init__(self, *hashers: _Hasher) -> None:
+        self._hashers = hashers
+        self._buffers = cycle([memoryview(bytearray(_CHUNK)) for _ in range(_COUNT)])
 
-    def update(self, data: bytes) -> None:
-        self.size += len(data)
-        self._waiting.append(self._pool.submit(self._digest.update, data))
-        while len(self._waiting) > _AT_ONCE:
-            self._waiting.popleft().result()
-
-    def finish(self) -> str:
-        while self._waiting:
-            self._waiting.popleft().result()
-        return self._digest.hexdigest()
+    def free(self) -> memoryview:
+        for hasher in self._hashers:
+            hasher.wait(_COUNT - 1)
+        return next(self._buffers)
 
 
-class _Whole:
+class _Hasher:
+    """Hashes in a thread of its own, while the caller reads and writes."""
+
+    def __init__(self) -> None:
+        self._todo: SimpleQueue[tuple[hashlib._Hash, bytes | memoryview] | None] = SimpleQueue()
+        self._done: SimpleQueue[None] = SimpleQueue()
+        self._open = 0
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def add(self, digest: hashlib._Hash, data: bytes | memoryview) -> None:
+        """Hash ``data``, which must not change until it was waited for."""
+        self._todo.put((digest, data))
+        self._open += 1
+
+    def wait(self, number: int) -> None:
+        """Wait until no more than ``number`` pieces are still to be hashed."""
+        while self._open > number:
+            self._done.get()
+            self._open -= 1
+
+    def end(self) -> None:
+        self._todo.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (task := self._todo.get()) is not None:
+            digest, data = task
+            digest.update(data)
+            self._done.put(None)
+
+
+@contextmanager
+def _hashing() -> Iterator[_Hasher]:
+    hasher = _Hasher()
+    try:
+        yield hasher
+    finally:
+        hasher.end()
+
+
+class _Output:
     """The file as it is written, and its digest."""
 
-    def __init__(self, file: RawIOBase, digest: _Digest) -> None:
-        self.digest = digest
+    def __init__(self, file: RawIOBase, hasher: _Hasher) -> None:
+        self.digest = hashlib.sha256()
+        self.size = 0
         self._file = file
+        self._hasher = hasher
 
-    def write(self, data: bytes) -> None:
-        self.digest.update(data)
+    def write(self, data: bytes | memoryview) -> None:
+        self._hasher.add(self.digest, data)
+        self.size += len(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) or 0 :]

@@ -17,6 +17,7 @@ from envforge.layout.plan import Artifact, LockfileInput, make_plan
 from envforge.model.bundle import BundleContents
 from envforge.model.lockfile import LockedPackage
 from envforge.model.manifest import MirrorFile
+from envforge.model.runtime import MadeRuntime
 from envforge.node.needs import Amount, first_needs
 from envforge.node.sources.bundles import BILL, BUNDLE_JSON, LICENSES
 
@@ -26,19 +27,9 @@ Locate = Callable[[LockedPackage], Path]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarriedRuntime:
-    """A runtime: its archive with sha256 and size, and what it needs: glibc, and room unpacked.
+class CarriedRuntime(MadeRuntime):
+    """A runtime for a bundle; with ``there`` it is left out, because the other side has it."""
 
-    ``kib`` are kibibytes, ``files`` counts files, links and directories.  With ``there`` it is left out: the
-    other side has it.
-    """
-
-    path: Path
-    sha256: str
-    size: int
-    glibc: str
-    kib: int
-    files: int
     there: bool = False
 
 

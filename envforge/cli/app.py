@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -58,10 +59,6 @@ COMMANDS = {
 }
 """Subcommands, with the line that ``--help`` shows; each module is imported only when it is called."""
 
-_LAPTOP = frozenset(("deflate", "jinja2", "packaging", "requests", "rich", "tomli_w", "uv", "yaml"))
-"""What a bundle's runtime does not bring."""
-
-
 _ITSELF = "The bundle itself is what is asked for first: leave it out."
 _UNNAMED = "It is about the bundle itself where nothing else is named."
 _OF_THE_BUNDLE = dict.fromkeys(("install", "extract", "stage"), _ITSELF) | dict.fromkeys(
@@ -72,12 +69,12 @@ _OF_THE_BUNDLE = dict.fromkeys(("install", "extract", "stage"), _ITSELF) | dict.
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
+        return [name for name in COMMANDS if _is_here(name)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"envforge.cli.{cmd_name.replace('-', '_')}").command
+        command = importlib.import_module(_module(cmd_name)).command
         assert isinstance(command, click.Command)  # noqa: S101
         if os.environ.get(FROM_BUNDLE) and cmd_name in _OF_THE_BUNDLE:
             command.epilog = _OF_THE_BUNDLE[cmd_name]
@@ -93,7 +90,11 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, text in COMMANDS.items() if _is_here(name)])
+        elsewhere = ", ".join(name for name in COMMANDS if not _is_here(name))
+        if elsewhere:
+            formatter.write_paragraph()
+            formatter.write_text(f"On the laptop, where all of envforge is: {elsewhere}.")
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -124,12 +125,29 @@ def cli() -> None:
     """
 
 
+def _module(command: str) -> str:
+    return f"envforge.cli.{command.replace('-', '_')}"
+
+
+def _is_here(command: str) -> bool:
+    """Whether this envforge has the command: what a bundle brings to a node has not got the laptop's."""
+    return importlib.util.find_spec(_module(command)) is not None
+
+
+def _is_whole() -> bool:
+    return _is_here("lock")
+
+
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return the exit status; never raises, whatever goes wrong."""
     program = _program()
     command = f"{program} {argv[0]}" if argv and argv[0] in COMMANDS else program
     own = argv[: argv.index("--")] if "--" in argv else argv  # after it come the words of another command
     as_json = "--json" in own
+    if "_ENVFORGE_COMPLETE" in os.environ:
+        from envforge.cli.shells import register
+
+        register()
     try:
         outcome = cli.main(args=list(argv), prog_name=program, standalone_mode=False)
     except EnvforgeError as error:
@@ -148,7 +166,7 @@ def run(argv: Sequence[str]) -> int:
     except MemoryError:
         return _fail(EnvforgeError("not enough memory"), command, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
-        return _fail(_unexpected(error), command, as_json=as_json)
+        return _fail(_unexpected(error, argv), command, as_json=as_json)
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -166,7 +184,7 @@ def _wrong_usage(error: click.ClickException, command: str) -> InputError:
     return InputError(error.format_message().rstrip("."), do=f"{command} --help")
 
 
-def _unexpected(error: Exception) -> EnvforgeError:
+def _unexpected(error: Exception, argv: Sequence[str]) -> EnvforgeError:
     story = "".join(traceback.format_exception(error))
     if isinstance(error, OSError):
         return EnvforgeError(
@@ -175,19 +193,22 @@ def _unexpected(error: Exception) -> EnvforgeError:
             do="check that the path exists, may be used, and that the disk has room",
             story=story,
         )
-    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-    if missing.split(".")[0] in _LAPTOP or missing.startswith("envforge."):
-        return CouldNotError(
-            f"this envforge is the node's half, and {missing} is not part of it",
-            at=sys.executable,
-            do="run this command on the laptop, or install all of envforge-hpc here",
-            story=story,
-        )
+    if isinstance(error, ImportError) and not _is_whole():
+        return _laptop_only(argv[0], story)
     return EnvforgeError(
         f"a mistake in envforge: {type(error).__name__}: {error}".splitlines()[0],
         do="report it with the log",
         story=story,
     )
+
+
+def _laptop_only(name: str, story: str) -> CouldNotError:
+    """What a node's half answers to a command of the laptop, or to the part of one that needs more."""
+    what = f"{name} is a command of the laptop, and this is what a bundle brings to a node"
+    if _is_here(name):
+        what = "this needs all of envforge, and this is the half that a bundle brings to a node"
+    there = f"envforge {name} …   # on the laptop"
+    return CouldNotError(what, at=sys.prefix, do=there, story=story if _is_here(name) else None)
 
 
 def _fail(error: EnvforgeError, command: str, *, as_json: bool) -> int:

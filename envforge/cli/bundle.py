@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result, read_text
-from envforge.cli.defaults import network
+from envforge.cli.defaults import check_lockfile, network
 from envforge.cli.options import platform_option
 from envforge.errors import InputError
 
@@ -172,11 +172,13 @@ class _Opened:
     def of(cls, source: Path, lock: str | None, platform: str | None, console: Console) -> _Opened:
         from envforge.layout.plan import LockfileInput
         from envforge.node.sources.source import MirrorSource
+        from envforge.settings import load_settings
 
         if source.is_dir():
             mirror = MirrorSource(source, lock)
             name = mirror.name
             content = (source / "locks" / f"{name}.conda-lock.yml").read_bytes()
+            check_lockfile(mirror.lockfile, load_settings())
             given = LockfileInput(
                 content=content, filename=f"{name}.conda-lock.yml", lockfile=mirror.lockfile
             )
@@ -192,6 +194,7 @@ class _Opened:
             raise InputError("a lockfile has no other locks in it", at=f"--lock {lock}", do="leave it out")
         text = read_text(source)
         lockfile = conda_lock.read(text, source=str(source))
+        check_lockfile(lockfile, load_settings())
         given = LockfileInput(content=text.encode(), filename=source.name, lockfile=lockfile)
         chosen = _chosen(lockfile, platform)
         return cls(given=given, platform=chosen, locate=_fetched(given, source, chosen, console))
@@ -230,7 +233,7 @@ def _fetched(
     from envforge.layout.plan import lock_name
     from envforge.mirror import MirrorOptions, mirror
     from envforge.node.sources.source import MirrorSource
-    from envforge.resolvers.building import BuildingFetcher
+    from envforge.resolvers.building.builder import BuildingFetcher
     from envforge.settings import cache_directory
 
     place = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:8]
@@ -271,15 +274,7 @@ def _runtime(
         reporter=console,
         runtime_lock=own,
     )
-    return CarriedRuntime(
-        path=made.path,
-        sha256=made.sha256,
-        size=made.size,
-        glibc=made.glibc,
-        kib=made.kib,
-        files=made.files,
-        there=made.sha256 == there,
-    )
+    return CarriedRuntime(**asdict(made), there=made.sha256 == there)
 
 
 def _finish(console: Console, result: BundleResult, sign: Path | None, options: BundleOptions) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from envforge.edges.channels import channel_urls
 from envforge.errors import InputError
 from envforge.model.access import Access
+from envforge.model.lockfile import Lockfile
 from envforge.model.spec import EnvironmentSpec
-from envforge.model.urls import redacted
+from envforge.model.urls import public_url
 from envforge.settings import Settings, load_settings
 
-__all__ = ["check_allowed", "network", "with_defaults"]
+__all__ = ["check_allowed", "check_lockfile", "network", "with_defaults"]
 
 
 def network() -> Access:
@@ -32,27 +34,29 @@ def with_defaults(spec: EnvironmentSpec, settings: Settings) -> EnvironmentSpec:
 def check_allowed(urls: Iterable[str], settings: Settings) -> None:
     """Refuse channels that are not among those which a site allows, if it says which.
 
-    :param urls: of channels, without secrets.
+    :param urls: of channels.
     :raises InputError: for the first that is not allowed.
     """
     allowed = settings.found.get("allowed-channels")
     if allowed is None:
         return
-    # Where the engine lives the names of channels are known; a node knows URLs only.
-    known = {_url(text) for text in allowed.value}
-    for url in urls:
-        if url.rstrip("/") not in known:
+    known = [_public(url) for url in channel_urls(allowed.value, Path())]
+    for url in map(_public, urls):
+        if url not in known:
             raise InputError(
-                f"the channel {redacted(url)} may not be used here",
+                f"the channel {url} may not be used here",
                 at=f"allowed-channels, {allowed.origin}",
-                do=f"use one of: {' '.join(sorted(map(redacted, known)))}",
+                do=f"use one of: {' '.join(known)}",
             )
 
 
-def _url(text: str) -> str:
-    """The URL of a channel as people write it: a URL, a path, or a name on anaconda.org."""
-    if "://" in text:
-        return text.rstrip("/")
-    if text.startswith(("/", ".", "~")):
-        return Path(text).expanduser().absolute().as_uri()
-    return f"https://conda.anaconda.org/{text.strip('/')}"
+def check_lockfile(lockfile: Lockfile, settings: Settings) -> None:
+    """Refuse a lockfile with packages of channels that a site does not allow.
+
+    :raises InputError: as :func:`check_allowed`.
+    """
+    check_allowed(sorted({row.channel for row in lockfile.packages if row.manager == "conda"}), settings)
+
+
+def _public(url: str) -> str:
+    return public_url(url, conda=True).rstrip("/")

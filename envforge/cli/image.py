@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
+from envforge.cli.containers import ROOM, apptainer_build
 from envforge.cli.image_job import Job, image_options, registry_place, site_base
 from envforge.errors import InputError
-from envforge.model.mpi import mpi_family
+from envforge.model.mpi import mpi_of
 from envforge.node.using.activate import RUN
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["command", "write_squashfs_of"]
 
 _BASE = "an OCI archive or layout, or docker:NAME@sha256:HEX."
-_ROOM = "where /tmp is small, set APPTAINER_TMPDIR to a local directory with room for the image"
 
 
 @click.group("image")
@@ -77,9 +77,10 @@ def image_oci(
     if result.base is None:
         console.note("there is no base in it: nothing runs in it until it lies on top of one")
     else:
-        image = shlex.quote(str(output.with_suffix("").with_suffix(".sif")))
-        console.note(f"next: apptainer build {image} oci-archive:{file}")
-        console.note(_ROOM)
+        sif = output.with_suffix("").with_suffix(".sif")
+        console.note(f"next: {apptainer_build(sif, f'oci-archive:{file}')}")
+        console.note(ROOM)
+        console.note(f"on the cluster: {job.started('apptainer run')} {shlex.quote(str(sif))} COMMAND")
         console.note(f"or: podman load -i {file}   # or docker load; it is localhost/{name}:latest then")
     named = f"{place or 'REGISTRY'}/{name}:{made.tree.facts.lock[:12]}"
     console.note(f"or: skopeo copy oci-archive:{file} docker://{named}")
@@ -92,10 +93,16 @@ def _tell_shifter(console: Console, named: str, tree: ImageTree) -> None:
     """What its gateway pulls, and where its way with MPI has a limit."""
     console.note(f"then, for Shifter: shifterimg pull docker:{named}")
     console.note(f"and: shifter --image=docker:{named} {tree.facts.prefix}/{RUN} COMMAND")
-    if mpi_family(tree.receipt.packages) == "openmpi":
+    mpi = mpi_of(tree.receipt.packages)
+    if mpi is not None and mpi.family == "openmpi":
         console.note(
             "Shifter puts the site's MPICH in place of the image's; the one in it is Open MPI, for which it "
             "cannot stand: lock with mpich to run on several nodes"
+        )
+    elif mpi is not None and mpi.own:
+        console.note(
+            "Shifter puts the site's MPICH into LD_LIBRARY_PATH, and the one in the environment comes before "
+            "that: lock a stub, mpich=*=external_* of conda-forge/label/mpi-external, to run on several nodes"
         )
 
 
@@ -155,7 +162,9 @@ def write_squashfs_of(console: Console, output: Path, *, compression: str, **wor
     file = shlex.quote(str(output))
     if job.base is None:
         mounted = f"{file}:{job.prefix}:image-src=/"
-        console.note(f"next: apptainer exec -B {mounted} BASE.sif {job.prefix}/{RUN} COMMAND")
+        console.note(
+            f"next: {job.started('apptainer exec')} -B {mounted} BASE.sif {job.prefix}/{RUN} COMMAND"
+        )
         console.note(f"or: squashfuse {file} {job.prefix}   # at that path and nowhere else")
     else:
         console.note(f"next: ch-run --set-env {file} -- COMMAND")
@@ -229,5 +238,5 @@ def image_sif(*, as_json: bool, quiet: bool, verbose: bool, output: Path, **word
         f"lock sha256:{made.tree.facts.lock}",
     ]
     print_result(console, lines, document)
-    console.note(f"next: {tool.name} run {shlex.quote(str(output))} COMMAND")
+    console.note(f"next: {job.started(f'{tool.name} run')} {shlex.quote(str(output))} COMMAND")
     return 0

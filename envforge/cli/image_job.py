@@ -209,6 +209,16 @@ class Job:
         print_result(self.console, [line + (f", on {self.base}" if self.base else "")], document)
         return 0
 
+    def started(self, verb: str) -> str:
+        """How Apptainer is started on a cluster with such an environment."""
+        from envforge.cli.containers import started
+        from envforge.model.mpi import mpi_of
+
+        lockfile = self.source.lockfile
+        target = lockfile.target(self.platform)
+        cuda = target.version("__cuda") if target else None
+        return started(verb, cuda=cuda, mpi=mpi_of(lockfile.rows(self.platform, self.groups)))
+
     def document(self, tree: ImageTree) -> dict[str, object]:
         """What every kind of image says of itself as JSON."""
         return {

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
-from envforge.cli.defaults import network
+from envforge.cli.defaults import check_lockfile, network
 from envforge.cli.options import platforms_option
 from envforge.errors import InputError
 from envforge.importing import Imported, ImportOptions
@@ -78,13 +78,13 @@ def command(
     """Make conda-lock.yml of another tool's lockfile, or of an environment that is there.
 
     FILE is a pylock.toml, requirements.txt, pixi.lock, uv.lock, poetry.lock, Pipfile.lock, an @EXPLICIT list,
-    a pinned environment.yml, or what conda-pack made; PREFIX a conda environment or a virtual environment.
-    What it is, its content says.
+    a list of conda list --export, a pinned environment.yml, or what conda-pack made; PREFIX a conda or a
+    virtual environment.  What it is, its content says.
     """
     from envforge.edges.fetch import Fetcher
     from envforge.importing import import_lock
     from envforge.importing.completing import ImportPorts
-    from envforge.settings import cache_directory
+    from envforge.settings import cache_directory, load_settings
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     for path in (output, *([spec] if spec else [])):
@@ -96,7 +96,8 @@ def command(
     lock, digest = _read(source, environment)
     found = import_lock(
         lock,
-        source=Path(os.path.relpath(source, output.absolute().parent)).as_posix(),
+        source=str(source),
+        listed=Path(os.path.relpath(source, output.absolute().parent)).as_posix(),
         digest=digest,
         host=host_platform(),
         options=options,
@@ -105,8 +106,10 @@ def command(
             cache=cache_directory(),
             reporter=console,
             offline=offline,
+            variables=os.environ,
         ),
     )
+    check_lockfile(found.lockfile, load_settings())
     for note in found.notes:
         console.note(note)
     _write(found, output, spec, source, dry_run=dry_run)

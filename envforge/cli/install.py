@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from envforge.cli.console import Console, human_size, output_options, print_result
-from envforge.cli.defaults import check_allowed
+from envforge.cli.defaults import check_lockfile
 from envforge.cli.profiles import PROFILE_HELP, profile_target
 from envforge.cli.sources import check_signed, open_source
 from envforge.edges.machine import jobs_available
@@ -121,8 +121,7 @@ def command(
         root, tuple(dict.fromkeys(layer for layer in (*lower, *stores_before(place)) if layer != root))
     )
     opened = open_source(source, lock=lock, store=store, reporter=console, expected=expect_lock)
-    rows = opened.lockfile.packages
-    check_allowed(sorted({row.channel for row in rows if row.manager == "conda"}), load_settings())
+    check_lockfile(opened.lockfile, load_settings())
     if signed is not None:
         _tell_signed(console, signed, opened)
     options = InstallOptions(

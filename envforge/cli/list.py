@@ -8,15 +8,18 @@ from pathlib import Path
 import click
 
 from envforge.cli import completing
+from envforge.cli.answers import counted
 from envforge.cli.console import Console, human_size, output_options, print_result
 from envforge.cli.options import platform_option
 from envforge.cli.tables import aligned
 from envforge.errors import EnvforgeError, InputError
+from envforge.model.groups import MAIN, with_groups
 from envforge.model.holding import Holding, build_of, origin_of
 from envforge.model.lockfile import LockedPackage
 
 __all__ = ["command"]
 
+_Listed = tuple[LockedPackage, tuple[str, ...]]
 _Match = Callable[[LockedPackage], bool]
 _KINDS = {"prefix": "envforge", "conda": "conda", "venv": "virtual environment"}
 
@@ -77,24 +80,24 @@ def _list_one(console: Console, source: str, spec: str | None, platform: str | N
     held = holding(source, lock=lock, reporter=console)
     rows = [row for row in held.lockfile.packages if platform in (None, row.platform)]
     rows = [row for row in rows if match is None or match(row)]
-    rows.sort(key=lambda row: (row.platform, row.name, row.manager, row.category))
+    found = with_groups(sorted(rows, key=lambda row: (row.platform, row.name, row.manager)))
     document = {
         "source": source,
         "kind": held.kind,
-        "packages": [_described(held, row) for row in rows],
+        "packages": [_described(held, row, groups) for row, groups in found],
     }
-    print_result(console, _table(held, rows), document)
+    print_result(console, _table(held, found), document)
     return int(match is not None and not rows)
 
 
-def _described(held: Holding, row: LockedPackage) -> dict[str, object]:
+def _described(held: Holding, row: LockedPackage, groups: Sequence[str]) -> dict[str, object]:
     return {
         "name": row.name,
         "version": row.version,
         "build": build_of(row) or None,
         "manager": row.manager,
         "platform": row.platform,
-        "group": row.category,
+        "groups": list(groups),
         "size": held.size(row),
         "origin": origin_of(row) or None,
         "url": row.url or None,
@@ -102,8 +105,8 @@ def _described(held: Holding, row: LockedPackage) -> dict[str, object]:
     }
 
 
-def _table(held: Holding, rows: Sequence[LockedPackage]) -> Iterator[str]:
-    sizes = [held.size(row) for row in rows]
+def _table(held: Holding, found: Sequence[_Listed]) -> Iterator[str]:
+    sizes = [held.size(row) for row, _ in found]
     cells = [
         (
             row.platform,
@@ -112,12 +115,13 @@ def _table(held: Holding, rows: Sequence[LockedPackage]) -> Iterator[str]:
             build_of(row),
             "" if size is None else human_size(size),
             origin_of(row),
+            "" if groups == (MAIN,) else f"({', '.join(groups)})",
         )
-        for row, size in zip(rows, sizes, strict=True)
+        for (row, groups), size in zip(found, sizes, strict=True)
     ]
     yield from aligned(cells, right=(4,))
     known = sum(size for size in sizes if size is not None)
-    yield f"{len(rows)} packages" + (f", {human_size(known)}" if known else "")
+    yield counted(len(found), "package", "packages") + (f", {human_size(known)}" if known else "")
 
 
 # -- below a directory ---------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ def _list_below(console: Console, root: Path, spec: str | None) -> int:
 
     match = _match(spec)
     seen = survey(root)
-    found: list[tuple[Holding, list[LockedPackage]]] = []
+    found: list[tuple[Holding, list[_Listed]]] = []
     for path in seen.paths():
         console.step(str(path))
         try:
@@ -137,7 +141,7 @@ def _list_below(console: Console, root: Path, spec: str | None) -> int:
             console.note(f"{path}: {error.what}")
             seen.unread.append(path)
             continue
-        rows = [row for row in held.lockfile.packages if match is not None and match(row)]
+        rows = with_groups(row for row in held.lockfile.packages if match is not None and match(row))
         if match is None or rows:
             found.append((held, rows))
     for path in seen.unread:
@@ -154,31 +158,30 @@ def _list_below(console: Console, root: Path, spec: str | None) -> int:
     return int(match is not None and not found)
 
 
-def _environment(held: Holding, rows: Sequence[LockedPackage]) -> dict[str, object]:
+def _environment(held: Holding, rows: Sequence[_Listed]) -> dict[str, object]:
     return {
         "path": held.source,
         "kind": held.kind,
         "name": held.lockfile.name,
         "platform": held.lockfile.platforms[0],
-        "packages": len(held.lockfile.packages),
+        "packages": len(with_groups(held.lockfile.packages)),
         "size": sum(held.sizes.values()),
-        "matching": [_described(held, row) for row in rows],
+        "matching": [_described(held, row, groups) for row, groups in rows],
     }
 
 
 def _environments(
-    found: Sequence[tuple[Holding, list[LockedPackage]]],
+    found: Sequence[tuple[Holding, list[_Listed]]],
     matched: bool,  # noqa: FBT001
 ) -> Iterator[str]:
     cells = []
     for held, rows in found:
-        packages = held.lockfile.packages
         what = (
-            ", ".join(" ".join(filter(None, (row.name, row.version, build_of(row)))) for row in rows)
+            ", ".join(" ".join(filter(None, (row.name, row.version, build_of(row)))) for row, _ in rows)
             if matched
-            else f"{len(packages)} packages"
+            else counted(len(with_groups(held.lockfile.packages)), "package", "packages")
         )
         size = human_size(sum(held.sizes.values()))
         cells.append((held.source, _KINDS[held.kind], held.lockfile.platforms[0], size, what))
     yield from aligned(cells, right=(3,))
-    yield f"{len(found)} environments"
+    yield counted(len(found), "environment", "environments")

@@ -86,7 +86,9 @@ __all__ = ["command", "lock_options"]
     type=click.Choice(CHANNEL_PRIORITIES),
     help="Whether later channels count for what an earlier one has.  [default: strict]",
 )
-@click.option("--exclude-newer", metavar="DATE", help="Ignore what was published after DATE.")
+@click.option(
+    "--exclude-newer", metavar="DATE", help="Ignore what was published after DATE: 2026-11-23, or 7d."
+)
 @click.option("--check", is_flag=True, help="Only say whether the lockfile still satisfies the SPEC.")
 @click.option("--offline", is_flag=True, help="Resolve from the cache only.")
 @click.option("--dry-run", is_flag=True, help="Resolve, and write nothing.")
@@ -140,11 +142,13 @@ def _lock(
 ) -> int:
     from envforge.cli.locked import Locked, print_locked
     from envforge.edges.fetch import Fetcher
+    from envforge.lock.channels import asked_channels
     from envforge.lock.options import targets_for
     from envforge.lock.run import lock
     from envforge.lock.upgrades import unmoved
     from envforge.settings import cache_directory
 
+    check_allowed(asked_channels(spec, options, base_of(spec)), load_settings())
     targets = targets_for(spec, options, previous, _host())
     _tell_targets(console, targets, previous, options)
     lesser: dict[str, tuple[LesserVariant, ...]] = {}
@@ -164,7 +168,6 @@ def _lock(
         )
     if not output.name.endswith(("-lock.yml", "-lock.yaml")):
         console.note(f"micromamba takes a lockfile for one only if its name ends in -lock.yml: {output.name}")
-    check_allowed((channel.url for channel in lockfile.channels), load_settings())
     text = conda_lock.write(lockfile)
     if not dry_run:
         write_atomically(output, text)
@@ -204,7 +207,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
     kept = settings_of(previous) if previous is not None else {}
     assumed = [VirtualPackage.parse(text) for text in given["virtual"]]
     for option, name in (("cuda", "__cuda"), ("glibc", "__glibc")):
-        if given[option]:
+        if given[option] is not None:
             assumed.append(VirtualPackage(name=name, version=given[option]))
     for package in assumed:
         _check_version(package)
@@ -231,8 +234,8 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
     )
 
 
-def _priority(value: object) -> str:
-    return value if isinstance(value, str) and value in CHANNEL_PRIORITIES else "strict"
+def _priority(value: object) -> str | None:
+    return value if isinstance(value, str) and value in CHANNEL_PRIORITIES else None
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class Merge:
 
     def _locked(self, spec: EnvironmentSpec, previous: Lockfile, console: Console) -> Lockfile:
         from envforge.edges.fetch import Fetcher
+        from envforge.lock.channels import asked_channels
         from envforge.lock.check import first_unmet
         from envforge.lock.options import targets_for
         from envforge.lock.run import lock
@@ -80,6 +81,7 @@ class Merge:
         settings = load_settings()
         spec = with_defaults(spec, settings)
         options = _options(previous)
+        check_allowed(asked_channels(spec, options, base_of(spec)), settings)
         targets = targets_for(spec, options, previous, platform_of(machine.system(), machine.machine()))
         place = Path(self.path).absolute().parent
         lockfile = lock(
@@ -96,7 +98,6 @@ class Merge:
             reporter=console,
             place=place,
         )
-        check_allowed((channel.url for channel in lockfile.channels), settings)
         unmet = first_unmet(spec, lockfile, targets, options=options, base=base_of(spec), place=place)
         if unmet is not None:
             raise AnswerNo(unmet.what, at=unmet.at, do=_RESOLVE.format(path=self.path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from envforge.cli.options import platforms_option
 from envforge.errors import InputError
 from envforge.formats import conda_lock
 from envforge.model.platforms import check_platform
+
+if TYPE_CHECKING:
+    from envforge.layout.plan import LockfileInput
 
 __all__ = ["command"]
 
@@ -41,23 +45,17 @@ def command(
     LOCKFILE left out is ./conda-lock.yml.
     """
     from envforge.cli.defaults import network
-    from envforge.mirror import LockfileInput, MirrorOptions, mirror
-    from envforge.resolvers.building import BuildingFetcher
+    from envforge.mirror import MirrorOptions, mirror
+    from envforge.resolvers.building.builder import BuildingFetcher
     from envforge.settings import cache_directory
 
     console = Console(json=as_json, quiet=quiet, verbose=verbose)
     if not paths:
         raise InputError("no directory was named", do="envforge mirror conda-lock.yml DIR")
     *named, directory = paths
-    inputs, places = [], []
-    for path in named or [Path("conda-lock.yml")]:
-        text = read_text(path)
-        inputs.append(
-            LockfileInput(
-                content=text.encode(), filename=path.name, lockfile=conda_lock.read(text, source=str(path))
-            )
-        )
-        places.append((inputs[-1].lockfile, path.absolute().parent))
+    named = named or [Path("conda-lock.yml")]
+    inputs = [_input(path) for path in named]
+    places = [(one.lockfile, path.absolute().parent) for one, path in zip(inputs, named, strict=True)]
     options = MirrorOptions(
         platforms=tuple(check_platform(name, at="-p") for name in platforms),
         prune=prune,
@@ -84,3 +82,15 @@ def command(
     }
     print_result(console, lines, document)
     return 0
+
+
+def _input(path: Path) -> LockfileInput:
+    """What the file at ``path`` says, of channels that may be used."""
+    from envforge.cli.defaults import check_lockfile
+    from envforge.layout.plan import LockfileInput
+    from envforge.settings import load_settings
+
+    text = read_text(path)
+    lockfile = conda_lock.read(text, source=str(path))
+    check_lockfile(lockfile, load_settings())
+    return LockfileInput(content=text.encode(), filename=path.name, lockfile=lockfile)

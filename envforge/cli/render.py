@@ -13,6 +13,7 @@ import click
 
 import envforge
 from envforge.cli.console import Console, output_options, print_result, read_text, write_atomically
+from envforge.cli.containers import ROOM, apptainer_build, started
 from envforge.cli.options import together
 from envforge.errors import InputError
 from envforge.settings import load_settings
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _WHEELS = "envforge-wheels"
-_ROOM = "where /tmp is small, set APPTAINER_TMPDIR to a local directory with room for the image"
 
 
 @click.group("render")
@@ -101,7 +101,7 @@ def render_singularity(
         if opened.kind in ("mirror", "lockfile") and len(following) > 1:
             console.note("the wheels must fit the base: make them on Linux with its version of Python")
         _tell(console, image, following)
-        console.note(_ROOM)
+        console.note(ROOM)
         _tell_use(console, opened, model, str(output.with_suffix(".sif")))
     return 0
 
@@ -219,8 +219,7 @@ def _steps(source: RecipeSource, recipe: Path, tool: Path) -> list[str]:
         commands.append(f"tar -C / {options} -cf {archive} {shlex.quote(source.generation[1:])}")
     elif source.kind != "bundle" and not any(tool.glob(wheel)):
         commands.append(f"python -m pip wheel --wheel-dir {shlex.quote(str(tool))} {_own_source()}")
-    image = recipe.with_suffix(".sif")
-    commands.append(f"apptainer build {shlex.quote(str(image))} {shlex.quote(str(recipe))}")
+    commands.append(apptainer_build(recipe.with_suffix(".sif"), shlex.quote(str(recipe))))
     return commands
 
 
@@ -248,9 +247,9 @@ def _tell(console: Console, image: BaseImage, following: list[str]) -> None:
 
 def _tell_use(console: Console, source: RecipeSource, mpi: HostMpi | None, image: str) -> None:
     """How it is started on a cluster where it wants a GPU or is a parallel program."""
-    words = ["apptainer run", *(["--nv"] if source.cuda else [])]
-    if source.mpi is not None:
-        words.insert(0, f"srun --mpi={'pmi2' if source.mpi == 'mpich' else 'pmix'}")
-        words += [f"-B {directory}" for directory in (mpi.directories if mpi else ())]
+    if source.mpi is not None and not source.mpi.own and mpi is None:
+        console.note("the environment takes the cluster's MPI: name where it is, --mpi bind:/DIR/OF/LIBMPI")
     if source.cuda or source.mpi:
-        console.note(f"on the cluster: {' '.join(words)} {shlex.quote(image)} COMMAND")
+        directories = mpi.directories if mpi else ()
+        words = started("apptainer run", cuda=source.cuda, mpi=source.mpi, directories=directories)
+        console.note(f"on the cluster: {words} {shlex.quote(image)} COMMAND")

@@ -84,7 +84,7 @@ def open_source(
     def fetch_missing(rows: Sequence[LockedPackage]) -> None:
         from envforge.cli.defaults import network
         from envforge.download import fetch_packages
-        from envforge.resolvers.building import BuildingFetcher
+        from envforge.resolvers.building.builder import BuildingFetcher
         from envforge.settings import cache_directory
 
         places = [(lockfile, path.absolute().parent)]

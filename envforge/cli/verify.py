@@ -205,6 +205,7 @@ def _opened(
 def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
     """An image: its labels, the receipt inside, and every file of the environment."""
     from envforge.edges.scratch import scratch
+    from envforge.model.image import LAYERED
     from envforge.node.proving.images import image_facts, look_inside, unpack_environment
     from envforge.node.verify import Against, verify_prefix, verify_states
 
@@ -218,7 +219,7 @@ def _verify_image(console: Console, path: Path, kind: str, proof: Proof) -> int:
         if source is not None:
             against = partial(_opened_below, console, source, proof, work)
         console.step(f"reading {path}")
-        if kind in ("oci", "oci-archive"):
+        if kind in LAYERED:
             inside = look_inside(path, facts.prefix)
             answer = verify_states(
                 path,
@@ -261,7 +262,7 @@ def _opened_below(
 
 
 def _label_differences(facts: ImageFacts, answer: Verification) -> tuple[Difference, ...]:
-    """Where the image says something else of itself than the receipt in it."""
+    """Where the image says something else of itself than the receipt in it; a recipe need not say all."""
     receipt = answer.receipt
     said = {
         "receipt": (facts.receipt, answer.digest),
@@ -272,7 +273,7 @@ def _label_differences(facts: ImageFacts, answer: Verification) -> tuple[Differe
     return tuple(
         Difference(kind="changed", path=f"(label {name})", detail=f"{told} instead of {found}")
         for name, (told, found) in said.items()
-        if told != found
+        if told not in ("", found)
     )
 
 

@@ -6,18 +6,29 @@ A ``file:`` URL is read from disk, so that a channel or an index in a directory 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import envforge
-from envforge.edges.credentials import Credentials, Login, RefusedError, certificate
+from envforge.edges.answers import (
+    CHUNK,
+    Body,
+    BrokenOffError,
+    NotFoundError,
+    check_status,
+    disk_chunks,
+    is_encoded,
+    on_disk,
+    range_of,
+    translated,
+    whole_body,
+)
+from envforge.edges.credentials import Credentials, Login, certificate
 from envforge.edges.partial import Downloaded, Sink, clear_partial, open_partial
 from envforge.edges.scratch import is_full
 from envforge.errors import CouldNotError
@@ -29,32 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Downloaded", "Fetcher", "NotFoundError", "local_path"]
 
-_CHUNK = 1 << 18
 _RETRIED = (429, 500, 502, 503, 504)
-_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+|\*)")
 _PAUSE = 0.3  # seconds before going on where a connection broke off; doubled each time
-
-
-class NotFoundError(CouldNotError):
-    """The server, or the disk, has no such file."""
-
-
-class _BrokenOffError(CouldNotError):
-    """The body of an answer ended before its end: asking for the rest may help."""
-
-
-class _Closes(Protocol):
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Body:
-    """A file's bytes from ``start`` to its end; ``encoded`` if the server says that they stand for others."""
-
-    start: int
-    chunks: Iterator[bytes]
-    source: _Closes
-    encoded: bool = False
 
 
 def local_path(url: str) -> Path | None:
@@ -196,8 +183,8 @@ class Fetcher:
                     for chunk in body.chunks:
                         sink.write(chunk)
                 return sink.downloaded()
-            except _BrokenOffError:
-                if sink.size > furthest + _CHUNK:
+            except BrokenOffError:
+                if sink.size > furthest + CHUNK:
                     failures, furthest = 0, sink.size
                 failures += 1
                 if failures > self._retries:
@@ -222,11 +209,49 @@ class Fetcher:
                         if len(content) > limit:
                             raise CouldNotError(f"more than {limit} bytes", at=redacted(url))
                 return bytes(content)
-            except _BrokenOffError:
+            except BrokenOffError:
                 if attempt == self._retries:
                     raise
                 time.sleep(_PAUSE * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    def part(self, url: str, span: str) -> tuple[bytes, int] | None:
+        """A part of a file, and the size of the whole; ``None`` where only whole files are given away.
+
+        :param span: which bytes, as HTTP writes it: ``0-99``, or ``-100`` for the last hundred.
+        :raises NotFoundError: if there is no such file.
+        :raises CouldNotError: for every other failure.
+        """
+        *others, last = self.access.places(url)
+        for place in others:
+            with suppress(CouldNotError):
+                return self._part(place, span)
+        return self._part(last, span)
+
+    def _part(self, url: str, span: str) -> tuple[bytes, int] | None:
+        if local_path(url) is not None:
+            return None
+        self._check_online(url)
+        import requests
+        import urllib3
+
+        try:
+            with closing(self._ask(url, {"Range": f"bytes={span}"})) as answer:
+                if answer.status_code == 416:
+                    return None
+                check_status(answer, url)
+                start, size = range_of(answer)
+                announced = answer.headers.get("Content-Length", "")
+                if answer.status_code != 206 or size is None or not announced.isdigit() or is_encoded(answer):
+                    return None
+                first, _, last = span.partition("-")
+                longest = int(last) - int(first) + 1 if first else int(last)
+                if int(announced) > longest or start != (int(first) if first else size - int(announced)):
+                    return None
+                content = answer.raw.read(longest, decode_content=False)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise translated(error, url) from error
+        return (content, size) if len(content) == int(announced) else None
 
     def reachable(self, url: str, *, timeout: float = 3) -> bool:
         """Whether a server answers at ``url`` at all within ``timeout`` seconds."""
@@ -251,7 +276,7 @@ class Fetcher:
                 )
 
     @contextmanager
-    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[_Body]:
+    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[Body]:
         """What ``url`` holds, from ``start`` on if the server can do that; else all of it.
 
         :param decode: undo the Content-Encoding, if there is one.
@@ -266,29 +291,35 @@ class Fetcher:
         with closing(body.source):
             yield body
 
-    def _body(self, url: str, start: int, *, decode: bool, accept: str | None) -> _Body:
+    def _body(self, url: str, start: int, *, decode: bool, accept: str | None) -> Body:
         path = local_path(url)
         if path is not None:
-            source = _on_disk(path)
-            return _Body(start=start, chunks=_disk_chunks(source, path, start), source=source)
-        if self.offline:
-            raise CouldNotError("not in the cache, and --offline forbids to fetch it", at=redacted(url))
+            source = on_disk(path)
+            return Body(start=start, chunks=disk_chunks(source, path, start), source=source)
+        self._check_online(url)
         import requests
 
         try:
             answer = self._get(url, start, accept)
         except requests.RequestException as error:
-            raise _translated(error, url) from error
-        _check_status(answer, url)
+            raise translated(error, url) from error
+        check_status(answer, url)
         came = start if answer.status_code == 206 else 0
-        encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
-        chunks = _whole_body(answer, url, came, decode=decode)
-        return _Body(start=came, chunks=chunks, encoded=encoded, source=answer)
+        chunks = whole_body(answer, url, came, decode=decode)
+        return Body(start=came, chunks=chunks, encoded=is_encoded(answer), source=answer)
+
+    def _check_online(self, url: str) -> None:
+        if self.offline:
+            raise CouldNotError(
+                "not in the cache, and --offline forbids to fetch it",
+                at=redacted(url),
+                do="run the same command once without --offline",
+            )
 
     def _get(self, url: str, start: int, accept: str | None) -> requests.Response:
         if start:
             answer = self._ask(url, {"Range": f"bytes={start}-"})
-            fits = answer.status_code == 206 and _range(answer)[0] == start
+            fits = answer.status_code == 206 and range_of(answer)[0] == start
             if fits or answer.status_code in (200, 404, 410):
                 return answer
             # Past the end, another part, several parts, or a server that thinks ranges are an attack.
@@ -324,97 +355,3 @@ class Fetcher:
             auth=authorized,
             cert=certificate(self.access.client_certificate(url)),
         )
-
-
-def _on_disk(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFoundError("no such file", at=str(path)) from error
-    except OSError as error:
-        raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
-
-
-def _disk_chunks(file: BinaryIO, path: Path, start: int) -> Iterator[bytes]:
-    try:
-        file.seek(start)
-        while chunk := file.read(_CHUNK):
-            yield chunk
-    except OSError as error:
-        raise CouldNotError(f"cannot read: {error.strerror or error}", at=str(path)) from error
-
-
-def _check_status(answer: requests.Response, url: str) -> None:
-    status = answer.status_code
-    if status < 400:
-        return
-    answer.close()
-    what = f"the server answered {status} {answer.reason or ''}".rstrip()
-    if status in (404, 410):
-        raise NotFoundError(
-            what, at=redacted(url), do="check the URL; if the file is gone for good: envforge lock -U"
-        )
-    if status in (401, 403, 407):
-        refused = RefusedError(what, at=redacted(url), do="put the credentials for this host into ~/.netrc")
-        refused.challenge = answer.headers.get("WWW-Authenticate", "")
-        raise refused
-    raise CouldNotError(what, at=redacted(url), do="try again later")
-
-
-def _range(answer: requests.Response) -> tuple[int | None, int | None]:
-    """Where a part begins, and the size of the whole, as far as the server says."""
-    match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    if match is None:
-        return None, None
-    return int(match["start"]), None if match["size"] == "*" else int(match["size"])
-
-
-def _whole_body(answer: requests.Response, url: str, start: int, *, decode: bool) -> Iterator[bytes]:
-    """The bytes of an answer, whose first is the file's byte ``start``, to the end of the file."""
-    import urllib3
-
-    announced = answer.headers.get("Content-Length", "")
-    expected = int(announced) + start if announced.isdigit() else None
-    if answer.status_code == 206:
-        expected = _range(answer)[1] or expected
-    came = start
-    try:
-        for chunk in answer.raw.stream(_CHUNK, decode_content=decode):
-            came += len(chunk)
-            yield chunk
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
-        raise _broken_off(error, url, late=late) from error
-    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
-    if expected is not None and came != expected and not (decode and encoded):
-        raise _BrokenOffError(
-            f"half a file: {came} of {expected} bytes came", at=redacted(url), do="try again"
-        )
-
-
-def _broken_off(error: Exception, url: str, *, late: bool) -> CouldNotError:
-    host, at = urlsplit(url).hostname, redacted(url)
-    what = f"{host} sent half a file: the connection broke off"
-    if late:
-        what = f"{host} did not answer in time"
-    return _BrokenOffError(what, at=at, do="try again", story=str(error))
-
-
-_TOLD = (
-    ("SSLError", "no trusted connection to {}", "export REQUESTS_CA_BUNDLE=/path/to/your-site-ca.pem"),
-    ("ProxyError", "the proxy for {} refused", "check https_proxy"),
-    ("Timeout", "{} did not answer in time", "try again"),
-    ("ConnectionError", "the connection to {} failed", "check the network and the URL"),
-)
-"""What the errors of requests mean, the narrowest first."""
-
-
-def _translated(error: requests.RequestException, url: str) -> CouldNotError:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    host = urlsplit(url).hostname
-    what, do = f"cannot fetch from {host or url!r}: {type(error).__name__}", None
-    for kind, told, helps in _TOLD:
-        if kind in kinds:
-            what, do = told.format(host), helps
-            break
-    return CouldNotError(what, at=redacted(url), do=do, story=str(error))

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from envforge.edges.process import Command, Completed, run
-from envforge.errors import InputError
+from envforge.errors import CouldNotError, InputError
 
-__all__ = ["blob_at", "blob_of", "commits_with", "git", "merged_in", "read_blob"]
+__all__ = ["blob_at", "blob_of", "commits_with", "git", "is_revision", "merged_in", "read_blob"]
 
 _LARGEST = 100_000_000
 _SECONDS = 60
@@ -74,8 +74,18 @@ def commits_with(blob: str, path: str, likely: Iterable[str]) -> Iterator[str]:
             yield commit
 
 
+def is_revision(name: str) -> bool:
+    """Whether git knows a commit of that name here; no where there is no git."""
+    if name.startswith("-"):
+        return False
+    try:
+        return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode == 0
+    except CouldNotError:
+        return False
+
+
 def merged_in() -> tuple[str, ...]:
-    """The commits that git may be merging, picking or rebasing at this moment.
+    """The commits that git may be merging, picking, rebasing or taking out of the stash at this moment.
 
     It tells a merge driver nothing of them; but while it merges, their names are in its environment, and
     while it rebases, it has written down what was begun.
@@ -88,4 +98,5 @@ def merged_in() -> tuple[str, ...]:
         found += [
             word for word in (lines[-1].split()[1:2] if lines else []) if re.fullmatch(r"[0-9a-f]+", word)
         ]
-    return (*found, "MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD", "REVERT_HEAD")
+    stashed = git("stash", "list", "--format=%H").stdout.split()
+    return (*found, "MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD", "REVERT_HEAD", *stashed)

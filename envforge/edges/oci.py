@@ -1,21 +1,25 @@
 """Images on disk: blobs by digest, in an OCI layout (a directory) or an OCI archive (a tar of one).
 
-A blob is believed only as far as its digest: who reads it to the end learns whether it is what it should be.
+What ``docker save`` wrote before it wrote OCI archives, and ``podman save`` still does, is seen as one.  A
+blob is believed only as far as its digest: who reads it to the end learns whether it is what it should be.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
+import json
+import posixpath
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from envforge.edges.tarstream import TarEntry, read_tar
 from envforge.errors import CouldNotError, InputError
-from envforge.model.oci import LAYER, LAYER_GZIP, LAYERS, Descriptor
+from envforge.model.oci import CONFIG, LAYER, LAYER_GZIP, LAYERS, MANIFEST, Descriptor
 
 __all__ = ["OciPlace", "open_layer", "open_place", "read_blob"]
 
@@ -62,25 +66,24 @@ class _Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._file() as file:
-            self._members = {e.name: e for e, _ in read_tar(file, at=str(path)) if e.kind == "file"}
-        if "index.json" not in self._members:
-            raise InputError(
-                "the archive has no index.json, so it is no OCI archive",
-                at=str(path),
-                do=f"skopeo copy docker-archive:{path} oci-archive:{path}.oci.tar"
-                if "manifest.json" in self._members
-                else "name an archive that skopeo copy or podman save --format oci-archive has written",
-            )
+            self._members = {e.name: e for e, _ in read_tar(file, at=str(path)) if e.kind in ("file", "link")}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
 
     def index(self) -> bytes:
-        return _small(self._open("index.json"), f"{self.path}: index.json")
+        return _small(self.open("index.json"), f"{self.path}: index.json")
 
     def blob(self, digest: str) -> BinaryIO:
-        return self._open(f"blobs/{digest.replace(':', '/', 1)}")
+        return self.open(f"blobs/{digest.replace(':', '/', 1)}")
 
-    def _open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BinaryIO:
         entry = self._members.get(name)
-        if entry is None:
+        if entry is not None and entry.kind == "link":  # docker's second name of a layer
+            entry = self._members.get(
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.target))
+            )
+        if entry is None or entry.kind != "file":
             raise InputError(f"the image lacks {name}", at=str(self.path), do=_AGAIN)
         return io.BufferedReader(_Member(self._file(), entry), _CHUNK)
 
@@ -91,6 +94,61 @@ class _Archive:
             raise InputError(
                 f"cannot read the image: {error.strerror or error}", at=str(self.path), do="check its path"
             ) from error
+
+
+class _Saved:
+    """An archive of docker's own, whose ``manifest.json`` says which member is what, as if it were OCI's."""
+
+    def __init__(self, archive: _Archive) -> None:
+        self.path = archive.path
+        self._archive = archive
+        self._members: dict[str, str] = {}
+        self._documents: dict[str, bytes] = {}
+        try:
+            listed = json.loads(_small(archive.open("manifest.json"), f"{self.path}: manifest.json"))
+            entries = [
+                self._image(str(one["Config"]), [str(layer) for layer in one["Layers"]]) for one in listed
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                "manifest.json is not as docker writes it", at=str(self.path), do=_AGAIN
+            ) from error
+        self._index = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+
+    def index(self) -> bytes:
+        return self._index
+
+    def blob(self, digest: str) -> BinaryIO:
+        if digest in self._documents:
+            return io.BytesIO(self._documents[digest])
+        return self._archive.open(self._members.get(digest, digest))
+
+    def _image(self, config: str, layers: list[str]) -> dict[str, Any]:
+        """The index's entry of an image; its manifest is made here."""
+        told = json.loads(_small(self._archive.open(config), f"{self.path}: {config}"))
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self._described(config, CONFIG),
+            "layers": [self._described(layer, LAYER) for layer in layers],
+        }
+        content = json.dumps(manifest).encode()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self._documents[digest] = content
+        machine = {"architecture": told["architecture"], "os": told["os"], "variant": told.get("variant", "")}
+        return {"mediaType": MANIFEST, "digest": digest, "size": len(content), "platform": machine}
+
+    def _described(self, name: str, kind: str) -> dict[str, Any]:
+        digest, size = hashlib.sha256(), 0
+        with self._archive.open(name) as file:
+            while chunk := file.read(_CHUNK):
+                if size == 0 and kind == LAYER and chunk.startswith(b"\x1f\x8b"):
+                    kind = LAYER_GZIP
+                digest.update(chunk)
+                size += len(chunk)
+        told = f"sha256:{digest.hexdigest()}"
+        self._members[told] = name
+        return {"mediaType": kind, "digest": told, "size": size}
 
 
 class _Member(io.RawIOBase):
@@ -126,7 +184,16 @@ def open_place(path: Path) -> OciPlace:
                 "a directory that is no OCI layout", at=str(path), do="name one with an oci-layout"
             )
         return _Layout(path)
-    return _Archive(path)
+    archive = _Archive(path)
+    if "index.json" in archive:
+        return archive
+    if "manifest.json" in archive:
+        return _Saved(archive)
+    raise InputError(
+        "the archive has no index.json, so it is no OCI archive",
+        at=str(path),
+        do="name an archive that skopeo copy, docker save or podman save has written",
+    )
 
 
 def _small(file: BinaryIO, at: str) -> bytes:
@@ -228,22 +295,36 @@ class _LayerStream(io.RawIOBase):
             raise InputError("a layer ends too early", at=self._at, do=_AGAIN)
 
     def _unzstd(self) -> Iterator[bytes]:
-        try:
-            from compression import zstd  # type: ignore[import-not-found,unused-ignore]
-        except ImportError as error:
+        zstd = _zstd()
+        if zstd is None:
             raise CouldNotError(
                 "a layer is compressed with zstd, which this Python cannot read",
                 at=self._at,
-                do=f"skopeo copy --dest-compress-format gzip oci-archive:{self._at.partition(': ')[0]} "
-                "oci-archive:OTHER.oci.tar   # or run envforge with Python 3.14",
-            ) from error
+                do="python -m pip install backports.zstd   # or run envforge with Python 3.14",
+            )
         frame = zstd.ZstdDecompressor()
-        for chunk in self._chunks():
-            data = chunk
-            while data:
-                if frame.eof:
-                    frame = zstd.ZstdDecompressor()
-                yield frame.decompress(data, _CHUNK)
-                data = frame.unused_data if frame.eof else b""
-                while not frame.eof and not frame.needs_input:
-                    yield frame.decompress(b"", _CHUNK)
+        try:
+            for chunk in self._chunks():
+                data = chunk
+                while data:
+                    if frame.eof:
+                        frame = zstd.ZstdDecompressor()
+                    yield frame.decompress(data, _CHUNK)
+                    data = frame.unused_data if frame.eof else b""
+                    while not frame.eof and not frame.needs_input:
+                        yield frame.decompress(b"", _CHUNK)
+                        data = frame.unused_data if frame.eof else b""
+        except zstd.ZstdError as error:
+            raise InputError("a layer cannot be decompressed", at=self._at, do=_AGAIN) from error
+        if not frame.eof:
+            raise InputError("a layer ends too early", at=self._at, do=_AGAIN)
+
+
+def _zstd() -> Any:
+    """The module that Python has from 3.14 on, or the same for older ones where it is installed."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None

@@ -2,8 +2,8 @@
 
 Protocol: OCI distribution-spec 1.1 (``/v2/NAME/manifests/DIGEST``, ``/v2/NAME/blobs/DIGEST``) with the tokens
 that docker's registries hand out.  A login is taken from where it is for every other server: that of the host
-that gives tokens, else the registry's own.  Without a tag there is nothing that could change: what is there
-already is not asked for again.
+that gives tokens, else the registry's own; else from where container tools keep theirs.  Without a tag there
+is nothing that could change: what is there already is not asked for again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
-from envforge.edges.credentials import Credentials, RefusedError
+from envforge.edges.credentials import Credentials, Login, RefusedError
 from envforge.edges.fetch import Fetcher
 from envforge.edges.hashing import file_sha256
+from envforge.edges.registry_logins import registry_login
 from envforge.edges.scratch import make_directory, scratch, write_beside
 from envforge.errors import CouldNotError, InputError
 from envforge.model.oci import INDEXES, MANIFESTS, Descriptor
@@ -58,7 +59,11 @@ class Registry:
             return
         self._log_in()
         url = f"{self._url}/manifests/{digest}"
-        content = self._fetcher.read(url, limit=_DOCUMENT_LIMIT)
+        try:
+            content = self._fetcher.read(url, limit=_DOCUMENT_LIMIT)
+        except RefusedError as error:
+            error.do = f"docker login {urlsplit(self._host).netloc}   # or podman, or skopeo; or ~/.netrc"
+            raise
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
             raise CouldNotError(
                 "the registry sent another manifest than was asked for", at=url, do="try again"
@@ -108,8 +113,15 @@ class Registry:
             asked = error.challenge
         if asked.lower().startswith("bearer "):
             headers["Authorization"] = f"Bearer {self._token(dict(_CHALLENGE.findall(asked)))}"
+        elif asked and (login := self._login(self._host)) is not None and login.header:
+            headers["Authorization"] = login.header
         self._fetcher.grant(self._host, headers)
         self._granted = time.monotonic()
+
+    def _login(self, *urls: str) -> Login | None:
+        credentials = Credentials(self._fetcher.access)
+        found = next(filter(None, map(credentials.of, urls)), None)
+        return found or registry_login(urlsplit(self._host).netloc, self._repository)
 
     def _token(self, asked: dict[str, str]) -> str:
         realm = asked.get("realm", "")
@@ -123,8 +135,7 @@ class Registry:
         query = {"scope": f"repository:{self._repository}:pull"}
         if "service" in asked:
             query["service"] = asked["service"]
-        credentials = Credentials(self._fetcher.access)
-        login = credentials.of(realm) or credentials.of(self._host)
+        login = self._login(realm, self._host)
         shown = None if login is None else login.header
         self._fetcher.grant(realm, {} if shown is None else {"Authorization": shown})
         url = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"

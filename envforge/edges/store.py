@@ -6,6 +6,7 @@
     STORE/trees/ab/ab12…/             a package as unpacked
     STORE/lists/ab/ab12…              every file of that with its sha256 (:mod:`envforge.edges.listing`)
     STORE/bytecode/KEY/ab/ab12…/      what the Python KEY made of the package's sources
+    STORE/runtimes/KE/KEY             which artifact is the runtime that was made of what KEY says
     STORE/tmp/                        what is being written; everything lands by rename
     STORE/tmp/part-ab12…              how a download began (:mod:`envforge.edges.partial`)
 
@@ -45,7 +46,7 @@ __all__ = ["KINDS", "Store", "StoredTree", "file_sha256", "make_directory", "nor
 
 _TRIES = 20
 
-KINDS = ("artifacts", "trees", "lists", "bytecode")
+KINDS = ("artifacts", "trees", "lists", "bytecode", "runtimes")
 """What a store keeps, a directory each."""
 
 
@@ -192,19 +193,33 @@ class Store:
 
         :param known: the sha256 of files of it that were hashed already, by path.
         """
-        final = self.place("lists", sha256)
-        with self.scratch() as directory:
-            write_listing(directory / "list", list_tree(tree, known))
-            (directory / "list").chmod(0o644)
-            self._make(final.parent)
-            with suppress(OSError):
-                (directory / "list").replace(final)
+        self._put("lists", sha256, lambda path: write_listing(path, list_tree(tree, known)))
 
     def _list(self, sha256: str) -> Listing | None:
-        """As with bytecode, it is the caller's own or root's, or of no use."""
-        candidates = (layer / "lists" / sha256[:2] / sha256 for layer in self.layers)
-        ours = next((path for path in candidates if _is_ours(path, stat.S_ISREG)), None)
+        ours = self._own("lists", sha256)
         return None if ours is None else read_listing(ours)
+
+    def runtime(self, key: str) -> Path | None:
+        """What is noted about the runtime that was made of what ``key`` says; ``None`` if nothing is."""
+        return self._own("runtimes", key)
+
+    def add_runtime(self, key: str, text: str) -> None:
+        """Note something about a runtime that was made; the runtime itself is an artifact."""
+        self._put("runtimes", key, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _own(self, kind: str, name: str) -> Path | None:
+        """A file that nothing but its owner speaks for: as with bytecode, the caller's own or root's."""
+        candidates = (layer / kind / name[:2] / name for layer in self.layers)
+        return next((path for path in candidates if _is_ours(path, stat.S_ISREG)), None)
+
+    def _put(self, kind: str, name: str, write: Callable[[Path], object]) -> None:
+        final = self.place(kind, name)
+        with self.scratch() as directory:
+            write(directory / "file")
+            (directory / "file").chmod(0o644)
+            self._make(final.parent)
+            with suppress(OSError):
+                (directory / "file").replace(final)
 
     def bytecode(self, key: str, sha256: str) -> Path | None:
         """The directory of the bytecode that ``key`` made of an artifact; ``None`` if there is none to use.

@@ -111,7 +111,8 @@ class PipPart:
 class Draft:
     """One file: its name, its conda half, its PyPI half, and the Python that it is for.
 
-    ``requires_python`` are PEP 440 specifiers, each with the place where it is written.
+    ``requires_python`` are PEP 440 specifiers, each with the place where it is written; so are
+    ``channel_priority`` and ``exclude_newer``, where the file says them.
     """
 
     source: str
@@ -122,6 +123,9 @@ class Draft:
     pip: PipPart = field(default_factory=PipPart)
     requires_python: list[tuple[str, str]] = field(default_factory=list)
     assumed: list[Assumption] = field(default_factory=list)
+    conda_constraints: list[Line] = field(default_factory=list)
+    channel_priority: tuple[str, str] | None = None
+    exclude_newer: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

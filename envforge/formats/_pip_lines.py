@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from envforge.errors import InputError
 from envforge.formats._draft import Around, PipPart, Place, beside
 from envforge.formats._fields import redacted, suggestion
+from envforge.formats._merges import check_merged
 from envforge.formats._requirement import check_index, check_project_name, hash_of, requirement_text
 
 __all__ = ["PipReader", "expanded", "find_links", "logical_lines"]
@@ -75,6 +76,7 @@ class PipReader:
 
         :raises InputError: for a line that cannot be used.
         """
+        check_merged(text, source=place.source)
         for number, line in logical_lines(text.removeprefix("\ufeff")):
             self.read_line(line, place.moved(f"{place.source}:{number}"), constraints=constraints)
 

@@ -14,7 +14,7 @@ from envforge.formats._edges import edges_of
 from envforge.formats._fields import Fields, describe, redacted
 from envforge.formats._yaml import Unquoted, compose, plain
 from envforge.formats.explicit_txt import from_url
-from envforge.model.foreign import ForeignConda, ForeignFile, ForeignLock, ForeignPypi
+from envforge.model.foreign import NOT_IMPORTED, ForeignConda, ForeignFile, ForeignLock, ForeignPypi
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import VirtualPackage
 
@@ -152,7 +152,7 @@ class _Reading:
         left = sorted(set(environments) - set(groups))
         if left and self.wanted is None:
             self.notes.append(
-                f"not imported, for they do not only add to the {next(iter(groups))} environment: "
+                f"{NOT_IMPORTED}, for they do not only add to the {next(iter(groups))} environment: "
                 f"{redacted(', '.join(left))}; name one with --environment"
             )
 
@@ -199,6 +199,7 @@ class _Reading:
         if not isinstance(packages, list):
             raise InputError(f"{describe(packages)} where a list is needed", at="packages")
         seen: set[tuple[str, str]] = set()
+        unreached: dict[str, None] = {}
         for index, value in enumerate(packages):
             at = f"packages[{index}]"
             key = _key(value)
@@ -214,13 +215,17 @@ class _Reading:
                 elif _REMOTE.match(key[1]):
                     conda.append(_conda(entry, key[1], platform, kept, f"{self.source}: {at}"))
                 else:
-                    self.notes.append(f"not imported, for it comes from no channel: {redacted(key[1])}")
+                    unreached[key[1]] = None
+        if unreached:
+            self.notes.append(
+                f"{NOT_IMPORTED}, for it comes from no channel: {redacted(', '.join(unreached))}"
+            )
         missing = [key[1] for key in members if key not in seen and key[0] in ("conda", "pypi")]
         if missing:
             raise InputError(f"no entry for {redacted(missing[0])}", at="packages")
         built = sorted({key[1] for key in members if key[0] not in ("conda", "pypi")})
         if built:
-            self.notes.append(f"not imported, for it is built from source: {redacted(', '.join(built))}")
+            self.notes.append(f"{NOT_IMPORTED}, for it is built from source: {redacted(', '.join(built))}")
         return tuple(conda), tuple(pypi)
 
     def _channels(self, environment: Fields) -> Sequence[str]:

@@ -34,6 +34,10 @@ _STRONG = {"sha256": 64, "sha384": 96, "sha512": 128}
 HEX_DIGITS = _STRONG | {"md5": 32, "sha1": 40, "sha224": 56}
 """How long a hash of each kind that pip has had is."""
 _PATH = re.compile(r"(?P<path>\.{1,2}(?:[/\\][^\[\];]*)?|/[^\[\];]*)(?P<extras>\[[\w, .-]*\])?")
+_BARE_PATH = re.compile(
+    r"(?P<path>[\w.+-]+(?:/[\w.+-]+)+/?|[\w.+-]+\.(?:whl|tar\.gz|tgz|tar\.bz2|zip))(?P<extras>\[[\w, .-]*\])?"
+)
+"""What pip takes for a path, too: with a slash, or with the ending of an artifact."""
 _FILE = re.compile(r"file:(?!//[^/])(?://)?(?P<path>[^\[\];#?]+)(?P<extras>\[[\w, .-]*\])?(?:#.*)?")
 _LIKE_A_PATH = re.compile(r"\.{0,2}[/\\]|\.{1,2}$|~|[A-Za-z]:\\|file:|[\w.-]+[/\\]")
 _PROJECT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -114,9 +118,12 @@ def requirement_text(text: str, source: str) -> str:
     """
     from packaging.requirements import InvalidRequirement, Requirement
 
-    match = _PATH.fullmatch(text) or _FILE.fullmatch(text)
+    path, _, egg = text.partition("#egg=")
+    match = _PATH.fullmatch(path) or _BARE_PATH.fullmatch(path) or _FILE.fullmatch(text)
     if match is not None:
-        return beside(source, unquote(match["path"].strip())) + (match["extras"] or "").replace(" ", "")
+        named = _EGG.fullmatch(egg)
+        extras = match["extras"] or (named["extras"] if named is not None else None) or ""
+        return beside(source, unquote(match["path"].strip())) + extras.replace(" ", "")
     if _REPOSITORY.match(text):
         return _repository(text)
     if _URL.match(text):
@@ -131,9 +138,12 @@ def requirement_text(text: str, source: str) -> str:
     except InvalidRequirement as error:
         raise _no_requirement(text, error) from None
     url = requirement.url
-    if url is not None and (match := _PATH.fullmatch(url)) is not None and requirement.marker is None:
+    match = None if url is None else _PATH.fullmatch(url) or _BARE_PATH.fullmatch(url)
+    if match is not None:
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-        return beside(source, match["path"]) + extras
+        path = beside(source, match["path"])
+        marker = requirement.marker
+        return path + extras if marker is None else f"{requirement.name}{extras} @ {path} ; {marker}"
     return text if url is None else _with_scp(text)
 
 
@@ -229,6 +239,8 @@ def _check(text: str) -> None:
 
 def _no_requirement(text: str, error: InvalidRequirement) -> InputError:
     shown = redacted(text)
+    if _PATH.match(text) and ";" in text:
+        return InputError(f"{shown!r} is a path with a marker", do=f"write NAME @ {shown}")
     if _LIKE_A_PATH.match(text):
         return InputError(
             f"{shown!r} is not the path of a project's directory",

@@ -10,8 +10,9 @@ from envforge.formats._draft import Place
 from envforge.formats._fields import redacted
 from envforge.formats._requirement import named_requirement
 from envforge.formats._toml import Node
+from envforge.model.moments import cutoff
 
-__all__ = ["CONDA_KEYS", "conda_text", "direct_reference", "requirement_of", "strings"]
+__all__ = ["CONDA_KEYS", "checked_cutoff", "conda_text", "direct_reference", "requirement_of", "strings"]
 
 CONDA_KEYS = frozenset(
     ("version", "build", "build-number", "channel", "subdir", "file-name", "md5", "sha256", "license")
@@ -41,10 +42,11 @@ def conda_text(name: str, node: Node) -> str:
                 do="build it, put it into a channel, and write its version; or lock another --environment",
             )
     said = {key: inner.text() for key, inner in table.items() if inner.value not in ("", "*")}
-    if not said.keys() <= {"version", "build", "channel"}:
+    channel = said.pop("channel", "")
+    text = f"{channel}::{name}" if channel else name
+    if not said.keys() <= {"version", "build"}:
         words = [f"{_IN_BRACKETS.get(key, key)}={_quoted(value, node)}" for key, value in said.items()]
-        return f"{name}[{','.join(words)}]"
-    text = f"{said['channel']}::{name}" if "channel" in said else name
+        return f"{text}[{','.join(words)}]"
     if "version" in said or "build" in said:
         text += f" {_tidy(said.get('version', '*'), node)}"
     return f"{text} {said['build']}" if "build" in said else text
@@ -81,6 +83,19 @@ def direct_reference(table: Mapping[str, Node]) -> str:
             path = table[key].text("a path").replace("\\", "/")
             return path if path.startswith((".", "/")) or "://" in path else f"./{path}"
     return ""
+
+
+def checked_cutoff(node: Node) -> str:
+    """A date after which nothing counts.
+
+    :raises InputError: if it is none, placed at ``node``.
+    """
+    text = node.text("a date")
+    try:
+        cutoff(text)
+    except InputError as error:
+        raise node.error(error.what, do=f'write {node.key} = "2026-11-23", or "7d"') from None
+    return text
 
 
 def strings(node: Node | None) -> list[str]:

@@ -16,6 +16,7 @@ import tomli_w
 
 from envforge.errors import InputError
 from envforge.formats._fields import describe, redacted, suggestion
+from envforge.formats._merges import check_merged
 
 __all__ = ["Node", "parse", "read_toml", "render"]
 
@@ -42,6 +43,7 @@ def read_toml(text: str, *, source: str) -> Node:
     try:
         value = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
+        check_merged(text, source=source)
         line = getattr(error, "lineno", None)
         raise InputError(
             f"not valid TOML: {_sentence(error)}",

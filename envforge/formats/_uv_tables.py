@@ -12,7 +12,7 @@ from envforge.formats._draft import Around, Draft, Place
 from envforge.formats._fields import redacted
 from envforge.formats._pip_lines import find_links
 from envforge.formats._requirement import check_index, check_project_name, requirement_text
-from envforge.formats._tables import requirement_of, strings
+from envforge.formats._tables import checked_cutoff, requirement_of, strings
 from envforge.formats._toml import Node
 from envforge.model.lockfile import canonical_name
 
@@ -53,6 +53,9 @@ class UvTables:
         pip.no_binary += [
             check_project_name(name, at=table.at) for name in strings(table.get("no-binary-package"))
         ]
+        newer = table.get("exclude-newer")
+        if newer is not None:
+            self.draft.exclude_newer = (checked_cutoff(newer), newer.at)
         prerelease = table.get("prerelease")
         pip.prerelease = pip.prerelease or (prerelease is not None and prerelease.value == "allow")
         for item in table.each("constraint-dependencies"):

@@ -16,6 +16,7 @@ import yaml
 
 from envforge.errors import InputError
 from envforge.formats._fields import redacted
+from envforge.formats._merges import check_merged
 from envforge.formats._plain_yaml import NUMBER, plainly
 
 __all__ = ["LINE_BREAK", "Unquoted", "compose", "line_of", "line_of_place", "plain", "render"]
@@ -35,7 +36,6 @@ _SCALARS = {
 }
 _TRUE = ("true", "yes", "on")
 _ANOTHER_FILE = "name the right file"
-_CONFLICT = re.compile(r"^(<{7}|\|{7}|>{7})( |$)", re.MULTILINE)
 """What git leaves where two branches changed the same lines."""
 _DEEPEST = 100
 _HARMLESS = 1000
@@ -62,13 +62,7 @@ def compose(text: str, *, source: str, limit: int) -> yaml.Node:
     if len(text) > limit:
         raise InputError(f"larger than {limit // 1_000_000} MB", at=source, do=_ANOTHER_FILE)
     text = text.removeprefix("\ufeff")
-    conflict = _CONFLICT.search(text)
-    if conflict is not None:
-        raise InputError(
-            f"a conflict of a merge was left in the file: {redacted(_line_at(text, conflict.start()))}",
-            at=f"{source}:{line_at(text, conflict.start())}",
-            do="choose one of the sides, and delete the lines that begin with <<<<<<<, ======= or >>>>>>>",
-        )
+    check_merged(text, source=source)
     try:
         _check_depth(text, source)
         node = yaml.compose(text, Loader=_LOADER)
@@ -132,10 +126,6 @@ def _malformed(text: str, source: str, error: yaml.MarkedYAMLError) -> InputErro
 def line_at(text: str, index: int) -> int:
     """The number of the line, from 1, that the character at ``index`` stands in."""
     return len(LINE_BREAK.findall(text, 0, index)) + 1
-
-
-def _line_at(text: str, index: int) -> str:
-    return LINE_BREAK.split(text[index : index + 80])[0]
 
 
 def line_of_place(node: yaml.Node, place: str) -> int:

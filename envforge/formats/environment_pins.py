@@ -8,6 +8,7 @@ holds no hash, so that whoever serves the channel decides what is installed.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from envforge.errors import InputError
@@ -113,7 +114,7 @@ def read(text: str, *, source: str) -> ForeignLock:
         raise error.inside(source) from None
     platform = platforms[0] if len(platforms) == 1 else ""
     conda = [
-        _conda(item, f"{source}: dependencies[{index}]", platform)
+        _conda(item, f"dependencies[{index}]", platform, source)
         for index, item in enumerate(entries)
         if not isinstance(item, dict)
     ]
@@ -131,14 +132,14 @@ def read(text: str, *, source: str) -> ForeignLock:
     )
 
 
-def _conda(item: object, at: str, platform: str) -> ForeignConda:
+def _conda(item: object, key: str, platform: str, source: str) -> ForeignConda:
     text = item if isinstance(item, str) else str(item)
     match = _PIN.fullmatch(text.strip())
     if match is None:
         raise InputError(
             f"{redacted(text)!r} is not pinned to one build",
-            at=at,
-            do=_lock(at.partition(":")[0]),
+            at=f"{source}: {key}",
+            do=_lock(source),
         )
     return ForeignConda(
         name=match["name"].lower(),
@@ -146,7 +147,7 @@ def _conda(item: object, at: str, platform: str) -> ForeignConda:
         build=match["build"],
         channel=match["channel"],
         platform=platform,
-        at=at,
+        at=f"{source}: {key}",
     )
 
 
@@ -156,4 +157,4 @@ def _pip(item: dict[str, object], source: str) -> tuple[str, ...]:
 
 
 def _lock(source: str) -> str:
-    return f"envforge lock {source}   # this is a specification: what it leaves open is solved"
+    return f"envforge lock {shlex.quote(source)}   # this is a specification: what it leaves open is solved"

@@ -3,8 +3,8 @@
 Follows ``conda env create``, and conda-lock for ``platforms``, ``category``, ``pip-repositories``,
 ``allow-pypi-requests`` and ``# [linux]``; micromamba for ``sel(linux):``; pip for what stands below ``pip:``.
 Goals: a file that conda takes is taken; a mistake that conda or YAML would pass in silence (a key twice,
-``python: 3.10``, a misspelt key) is an error with its line and what to write; the text of a dependency is
-handed on as it was written.
+``python: 3.10``, a misspelt key) is an error with its line and what to write; a key that no tool knows is
+said; the text of a dependency is handed on as it was written.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import yaml
 
 from envforge.errors import InputError
 from envforge.formats._draft import Around, Draft, Place, check_group, check_name
-from envforge.formats._fields import redacted, suggestion
+from envforge.formats._fields import redacted
 from envforge.formats._requirement import check_index
 from envforge.formats._selectors import in_comment, in_key, select
 from envforge.formats._yaml import compose, line_of, plain, render
@@ -35,6 +36,7 @@ _KINDS = {"int": "the number", "float": "the number", "timestamp": "the date"}
 _DEPENDENCY = re.compile(
     r"(?:(?P<channel>[^\s\[\]=<>!]+)::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)(?P<rest>\s*(?:[\s=<>!~\[].*)?)"
 )
+_ONE_COLON = re.compile(r"[\w./-]+:[A-Za-z_]")
 _REST_OF_LINE = re.compile(r"[ \t]*,?[ \t]*(#[^\r\n\x85\u2028\u2029]*)")
 
 
@@ -91,8 +93,8 @@ class _Reader:
         keys = {}
         for key, value in root.value:
             if key.value not in _KEYS:
-                raise self.error(key, f"unknown key {redacted(key.value)!r}", do=suggestion(key.value, _KEYS))
-            if not _is_null(value):  # a key whose whole value is commented out
+                self.unknown(key)
+            elif not _is_null(value):  # a key whose whole value is commented out
                 keys[key.value] = value
         if "dependencies" not in keys:
             raise InputError(
@@ -108,6 +110,16 @@ class _Reader:
         self.read_choices(keys)
         self.read_dependencies(keys["dependencies"])
         self.check_indexes(keys)
+
+    def unknown(self, key: yaml.Node) -> None:
+        """Refuse a key that is misspelt, or misplaced; one that no tool knows is said, as conda says it."""
+        what = f"unknown key {redacted(key.value)!r}"
+        if key.value == "pip":
+            raise self.error(key, what, do="write it as one of the dependencies: - pip: [einops>=0.8]")
+        close = get_close_matches(key.value, sorted(_KEYS), n=1)
+        if close:
+            raise self.error(key, what, do=f"did you mean {close[0]}?")
+        self.around.note(f"{self.at(key)}: {redacted(key.value)} is not known and not read")
 
     def channels(self, node: yaml.Node) -> list[str]:
         found = []
@@ -183,11 +195,10 @@ class _Reader:
 
     def add_conda(self, node: yaml.Node, text: str, platforms: tuple[str, ...] | None) -> None:
         if not _DEPENDENCY.fullmatch(text) or not text.isprintable() or "#" in text:
-            raise self.error(
-                node,
-                f"{redacted(text)!r} is no conda dependency",
-                do="write it as NAME, NAME>=VERSION, NAME=VERSION=BUILD or CHANNEL::NAME",
-            )
+            do = "write it as NAME, NAME>=VERSION, NAME=VERSION=BUILD or CHANNEL::NAME"
+            if _ONE_COLON.match(text):
+                do = f"write - {redacted(text.replace(':', '::', 1))}"
+            raise self.error(node, f"{redacted(text)!r} is no conda dependency", do=do)
         self.draft.conda.append(Line(text=text, at=self.at(node), platforms=platforms, group=self.group))
 
     def read_pip(self, key: yaml.Node, node: yaml.Node) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from envforge.errors import InputError
@@ -127,7 +128,7 @@ def read(text: str, *, source: str) -> ForeignLock:
     return ForeignLock(
         kind="@EXPLICIT",
         conda=tuple(_settled(conda, platform)),
-        pypi=tuple(pypi),
+        pypi=tuple(replace(one, platforms=(platform,)) for one in pypi),
         platforms=(platform,),
     )
 
@@ -181,7 +182,5 @@ def _platform(conda: Sequence[ForeignConda], said: str | None, source: str) -> s
 
 
 def _settled(conda: Sequence[ForeignConda], platform: str) -> Iterator[ForeignConda]:
-    from dataclasses import replace
-
     for one in conda:
         yield one if one.platform == platform else replace(one, platform=platform)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -28,6 +28,8 @@ from envforge.formats._halves import (
     python_of,
     shown_name,
 )
+from envforge.formats._merges import check_merged
+from envforge.formats._pip_lines import logical_lines
 from envforge.formats._requirement import HEX_DIGITS, check_index
 from envforge.model.foreign import ForeignFile, ForeignLock, ForeignPypi, Loss, Written
 from envforge.model.lockfile import LockedPackage, Lockfile
@@ -47,6 +49,7 @@ _PASSED_OVER = frozenset(
     ("--find-links", "-f", "--no-index", "--trusted-host", "--require-hashes", "--prefer-binary")
     + ("--no-binary", "--only-binary", "--pre", "--use-feature")
 )
+_REPOSITORY = re.compile(r"(git|hg|svn|bzr)\+")
 _OPTION = re.compile(r"\s(--(?!hash)[a-z-]+)[= ]")
 _REMEDY = "write it as pip-compile --generate-hashes or uv pip compile --generate-hashes do"
 
@@ -110,8 +113,9 @@ def read(text: str, *, source: str) -> ForeignLock:
     """
     if len(text) > _LIMIT:
         raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
+    check_merged(text, source=source)
     reading = _Reading(source=source)
-    for number, line in _logical_lines(text):
+    for number, line in logical_lines(text.removeprefix("\ufeff")):
         reading.line(number, line)
     extra = tuple(reading.extra)
     return ForeignLock(
@@ -122,22 +126,6 @@ def read(text: str, *, source: str) -> ForeignLock:
         python=reading.python,
         notes=tuple(reading.notes),
     )
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with what follows a backslash joined to them, and the number of the first."""
-    begun = 0
-    parts: list[str] = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        begun = begun if parts else number
-        stripped = line.rstrip()
-        if stripped.endswith("\\") and not stripped.lstrip().startswith("#"):
-            parts.append(stripped[:-1])
-            continue
-        yield begun, " ".join([*parts, line]) if parts else line
-        parts = []
-    if parts:
-        yield begun, " ".join(parts)
 
 
 @dataclass(kw_only=True)
@@ -181,8 +169,8 @@ class _Reading:
         last = self.packages[-1]
         if len(last.files) == 1 and last.files[0].url is None:
             only = ForeignFile(filename=None, url=url, sha256=last.files[0].sha256)
-            self.packages[-1] = ForeignPypi(
-                name=last.name, version=last.version, files=(only,), marker=last.marker, at=last.at
+            self.packages[-1] = replace(
+                last, files=(only,), platforms=(self.platform,) if self.platform else None
             )
 
     def option(self, words: str, at: str) -> None:
@@ -200,7 +188,8 @@ class _Reading:
         elif name in _PASSED_OVER:
             self.notes.append(f"{at}: {name} is passed over")
         elif name in ("-e", "--editable"):
-            self.packages.append(ForeignPypi(name=redacted(value), version="", source="a directory", at=at))
+            source = "a repository" if _REPOSITORY.match(value) else "a directory"
+            self.packages.append(ForeignPypi(name=_shown(value), version="", source=source, at=at))
         else:
             do = "name that file, too: one import each" if name in ("-r", "--requirement") else "remove it"
             raise InputError(f"the option {redacted(name)} cannot be imported", at=at, do=do)
@@ -240,7 +229,7 @@ def _package(words: str, at: str) -> ForeignPypi:
 def _direct(requirement: Requirement, files: tuple[ForeignFile, ...], at: str) -> ForeignPypi:
     url, _, fragment = (requirement.url or "").partition("#")
     marker = None if requirement.marker is None else str(requirement.marker)
-    if re.match(r"(git|hg|svn|bzr)\+", url):
+    if _REPOSITORY.match(url):
         return ForeignPypi(name=requirement.name, version="", marker=marker, source="a repository", at=at)
     kind, _, digest = fragment.partition("=")
     sha256 = files[0].sha256 if len(files) == 1 else digest if kind == "sha256" else None
@@ -252,6 +241,12 @@ def _direct(requirement: Requirement, files: tuple[ForeignFile, ...], at: str) -
         marker=marker,
         at=at,
     )
+
+
+def _shown(place: str) -> str:
+    """What is editable by the name of its project, where the URL says it, else by its place."""
+    name = re.search(r"[#&]egg=([A-Za-z0-9._-]+)", place)
+    return name[1] if name else redacted(place)
 
 
 def _hashes(words: str, at: str) -> Iterator[ForeignFile]:

@@ -193,7 +193,7 @@ def _package(name: str, entry: Fields, group: str, at: str, source: str) -> Fore
     origin = None
     if any(key in entry for key in ("git", "hg", "svn", "bzr")):
         origin = "a repository"
-    elif "path" in entry or entry.values.get("editable") is True:
+    elif "path" in entry or entry.values.get("editable") is True or (url is not None and "://" not in url):
         origin = "a directory"
     if url is not None and origin is None:
         sha256 = next((f.sha256 for f in files if f is not None and f.sha256), None)

@@ -18,6 +18,7 @@ from envforge.formats._pixi_reading import read
 from envforge.formats._yaml import render
 from envforge.formats.repodata import split_specs
 from envforge.model.foreign import Loss, Written
+from envforge.model.groups import Key, key_of
 from envforge.model.lockfile import LockedPackage, Lockfile, canonical_name
 from envforge.model.markers import platform_marker
 from envforge.model.platforms import Target
@@ -121,11 +122,11 @@ def _environment(lockfile: Lockfile, rows: Sequence[LockedPackage], group: str) 
     packages: dict[str, list[dict[str, str]]] = {}
     pypi = False
     for platform in _platforms(lockfile):
-        chosen: dict[tuple[str, str], LockedPackage] = {}
+        chosen: dict[Key, LockedPackage] = {}
         for category in dict.fromkeys((group, "main")):
             for row in rows:
                 if row.platform == platform and row.category == category:
-                    chosen.setdefault((row.manager, canonical_name(row.name)), row)
+                    chosen.setdefault(key_of(row), row)
         pypi = pypi or any(row.manager == "pip" for row in chosen.values())
         pairs = sorted({(row.manager, row.url) for row in chosen.values()})
         packages[platform] = [{"conda" if m == "conda" else "pypi": url} for m, url in pairs]

@@ -17,11 +17,11 @@ from envforge.formats._fields import redacted
 from envforge.formats._pip_lines import find_links
 from envforge.formats._pixi_platforms import Workspace, is_a_part, read_platforms
 from envforge.formats._requirement import check_index, check_project_name
-from envforge.formats._tables import conda_text, requirement_of
+from envforge.formats._tables import checked_cutoff, conda_text, requirement_of
 from envforge.formats._toml import Node, read_toml
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import PLATFORMS
-from envforge.model.spec import Line
+from envforge.model.spec import CHANNEL_PRIORITIES, Line
 
 __all__ = ["read", "read_manifest"]
 
@@ -40,12 +40,11 @@ _PYPI_KEYS = frozenset(
     ("version", "extras", "index", "git", "rev", "tag", "branch", "subdirectory", "path", "editable", "url")
     + ("env-markers", "no-build-isolation")
 )
+_DATES = ("exclude-newer", "pypi-exclude-newer")
 _SAID = {
-    "constraints": "limits that nothing is required by are not followed; write them as dependencies",
     "dev": "what the packages of this table need is not read; write it as dependencies",
     "activation": "a lockfile holds no variables and scripts of an activation",
     "solve-strategy": "the newest versions are locked",
-    "exclude-newer": "not followed; say it as envforge lock --exclude-newer DATE",
 }
 
 
@@ -132,8 +131,8 @@ def _check_keys(node: Node, known: frozenset[str], around: Around) -> None:
         if key in _SAID and value.value:
             if (key, value.value) != ("solve-strategy", "highest"):
                 around.note(f"{value.at}: {key}: {_SAID[key]}")
-        elif key == "channel-priority" and value.value != "strict":
-            around.note(f"{value.at}: channels are strict: a package is taken from the first one that has it")
+        elif key in _DATES and isinstance(value.value, dict):
+            around.note(f"{value.at}: {key}: a date for a single package is not followed")
         elif key not in known:
             close = get_close_matches(key, sorted(known), n=1, cutoff=0.8)
             if close:
@@ -156,16 +155,44 @@ class _Reader:
         self.draft.assumed = list(self.space.assumed)
         _check_keys(workspace, frozenset(workspace.table()), self.around)
         self.draft.channels = list(self.channels(workspace))
+        self.read_choices(workspace)
         for part in self.parts:
-            for name, node, platforms in self.chosen(part, _CONDA):
-                text = conda_text(name, node)
-                self.draft.conda.append(Line(text=text, at=node.at, platforms=platforms))
+            self.draft.conda += self.conda_lines(part, _CONDA, workspace)
+            self.draft.conda_constraints += self.conda_lines(part, ("constraints",), workspace)
             for name, node, platforms in self.chosen(part, (_PYPI,)):
                 self.read_requirement(name, node, platforms)
         for part in (workspace, *self.parts):
             options = part.get("pypi-options")
             if options is not None:
                 self.read_options(options)
+
+    def read_choices(self, workspace: Node) -> None:
+        """How channels count: what the first feature says that says it; and until when, for all of them."""
+        places = (part.get("channel-priority") for part in (*self.parts, workspace))
+        node = next((node for node in places if node is not None), None)
+        if node is not None:
+            priority = node.text("a channel priority")
+            if priority not in CHANNEL_PRIORITIES:
+                raise node.error(
+                    f"{redacted(priority)!r} is no channel priority",
+                    do=f"write one of: {', '.join(CHANNEL_PRIORITIES)}",
+                )
+            self.draft.channel_priority = (priority, node.at)
+        node = workspace.get("exclude-newer")
+        if node is not None:
+            self.draft.exclude_newer = (checked_cutoff(node), node.at)
+
+    @staticmethod
+    def inherited(name: str, node: Node, workspace: Node) -> Node:
+        """What ``{ workspace = true }`` stands for: the version of that name in [workspace.dependencies]."""
+        if not isinstance(node.value, dict) or node.value.get("workspace") is not True:
+            return node
+        found = workspace.get("dependencies", name)
+        if found is None:
+            raise node.error(
+                f"{redacted(name)} is not in [workspace.dependencies]", do="write its version there, or here"
+            )
+        return found
 
     def channels(self, workspace: Node) -> Iterator[str]:
         """The channels of all features, the most important first."""
@@ -185,6 +212,11 @@ class _Reader:
                 found.append((weight, url.text("a channel")))
         found.sort(key=lambda one: -one[0])
         yield from dict.fromkeys(url for _, url in found)
+
+    def conda_lines(self, part: Node, tables: Iterable[str], workspace: Node) -> Iterator[Line]:
+        for name, node, platforms in self.chosen(part, tables):
+            text = conda_text(name, self.inherited(name, node, workspace))
+            yield Line(text=text, at=node.at, platforms=platforms)
 
     def chosen(self, part: Node, tables: Iterable[str]) -> Iterator[tuple[str, Node, tuple[str, ...] | None]]:
         """Each dependency of a feature with its platforms: a target's stands in for the general one."""

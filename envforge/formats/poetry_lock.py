@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from envforge import __version__
 from envforge.errors import InputError
 from envforge.formats._draft import PYPI
 from envforge.formats._edges import edges_of
 from envforge.formats._fields import Fields, describe
+from envforge.formats._poetry_ranges import poetry_range, python_marker
 from envforge.formats._toml import parse
 from envforge.model.foreign import Choice, Edge, ForeignFile, ForeignLock, ForeignPypi
 from envforge.model.lockfile import canonical_name
@@ -99,7 +98,7 @@ class _Reading:
             kind=f"poetry.lock {self.version[0]}.{self.version[1]}",
             pypi=tuple(read),
             indexes=self._indexes(entries),
-            requires_python=_pep440(python),
+            requires_python=poetry_range(python) or None,
             choices=self._extras() if by_marker else self._guessed(entries, read),
             graph=not by_marker,
             notes=tuple(self.notes),
@@ -226,52 +225,20 @@ def _roots(packages: Sequence[ForeignPypi]) -> list[str]:
 
 def _edge(name: str, value: object, at: str) -> Edge:
     if isinstance(value, str):
-        return Edge(name=canonical_name(name), specifier=_pep440(value) or "")
+        return Edge(name=canonical_name(name), specifier=poetry_range(value) or "")
     entry = _open(value, at)
     text = entry.text("version") if "version" in entry else "*"
     markers = [entry.text("markers")] if "markers" in entry else []
     # Nothing says which extras were asked for; a package that is locked was needed.
     markers = [_EXTRA.sub(_ALWAYS, marker) for marker in markers]
     if "python" in entry:
-        markers += list(_python_marker(entry.text("python")))
+        markers += list(python_marker(entry.text("python")))
     return Edge(
         name=canonical_name(name),
         extras=tuple(canonical_name(extra) for extra in entry.texts("extras")) if "extras" in entry else (),
         marker=" and ".join(f"({marker})" for marker in markers) or None,
-        specifier=_pep440(text) or "",
+        specifier=poetry_range(text) or "",
     )
-
-
-def _python_marker(text: str) -> Iterator[str]:
-    specifier = _pep440(text)
-    for one in SpecifierSet(specifier or ""):
-        yield f"python_version {one.operator} '{one.version}'"
-
-
-def _pep440(text: str) -> str | None:
-    """A range in Poetry's words (``^3.9``) as PEP 440 has it; ``None`` for any version, and for ``||``."""
-    parts = []
-    for part in re.split(r"\s*,\s*|\s+(?=[<>=!~^])", text.strip()):
-        match = re.fullmatch(r"([\^~])\s*(\d+(?:\.\d+)*)", part)
-        if match is not None:
-            numbers = [int(number) for number in match[2].split(".")]
-            parts += [f">={match[2]}", f"<{_next(match[1], numbers)}"]
-        elif part not in ("*", ""):
-            parts.append(part if part[0] in "<>=!~" else f"=={part}")
-    try:
-        return str(SpecifierSet(",".join(parts))) or None
-    except InvalidSpecifier:
-        return None
-
-
-def _next(sign: str, numbers: list[int]) -> str:
-    """The first version that ``^`` or ``~`` does not allow."""
-    if sign == "~":
-        kept = numbers[: max(1, min(2, len(numbers)))]
-    else:
-        first = next((i for i, number in enumerate(numbers) if number), len(numbers) - 1)
-        kept = numbers[: first + 1]
-    return ".".join(map(str, [*kept[:-1], kept[-1] + 1]))
 
 
 def _file(value: object, at: str) -> ForeignFile | None:

@@ -159,7 +159,7 @@ def read(text: str, *, source: str) -> ForeignLock:
     return ForeignLock(
         kind=f"pylock.toml {lock.lock_version}",
         pypi=tuple(
-            _read_package(package, f"{source}: packages[{index}]")
+            _read_package(package, platform, f"{source}: packages[{index}]")
             for index, package in enumerate(lock.packages)
         ),
         name=own.get("name"),
@@ -196,16 +196,21 @@ def _own(tool: Mapping[str, Any] | None, at: str) -> dict[str, str]:
         raise error.inside(at) from None
 
 
-def _read_package(package: Package, at: str) -> ForeignPypi:
+def _read_package(package: Package, platform: str | None, at: str) -> ForeignPypi:
+    """One package; in a file of ours, which names its platform, the file of each is chosen already."""
     own = _own(package.tool, f"{at}.tool.{_OWN}")
     version = own.get("version") or ("" if package.version is None else str(package.version))
     source = "a directory" if package.directory is not None else None
     source = "a repository" if package.vcs is not None else source
+    files = _files(package, at)
+    if source is None and files and not any(file.url for file in files):
+        source = "a directory"  # by a path of the machine where it was locked
     group = own.get("group")
     return ForeignPypi(
         name=own.get("name", package.name),
         version=version,
-        files=_files(package),
+        files=files,
+        platforms=(platform,) if platform else None,
         marker=None if package.marker is None else str(package.marker),
         groups=None if group is None else (group,),
         needs=_needs(package, at),
@@ -230,17 +235,27 @@ def _needs(package: Package, at: str) -> tuple[Edge, ...] | None:
     return tuple(Edge(name=name) for name in names if isinstance(name, str))
 
 
-def _files(package: Package) -> tuple[ForeignFile, ...]:
+def _files(package: Package, at: str) -> tuple[ForeignFile, ...]:
     entries: list[Any] = list(package.wheels or ())
     entries += [entry for entry in (package.sdist, package.archive) if entry is not None]
-    return tuple(
+    found = tuple(
         ForeignFile(
             filename=getattr(entry, "name", None),
-            url=entry.url or entry.path,
+            url=entry.url,
             sha256=(entry.hashes.get("sha256") or "").lower() or None,
         )
         for entry in entries
     )
+    named: dict[str, ForeignFile] = {}
+    for file in found:
+        if file.filename and named.setdefault(file.filename, file).sha256 != file.sha256:
+            # pipenv makes the names and URLs of files up, where it has nothing but hashes.
+            raise InputError(
+                f"two files are called {redacted(file.filename)}, and their hashes differ",
+                at=at,
+                do="import the lockfile that it was made from: envforge import Pipfile.lock",
+            )
+    return found
 
 
 def _plain(text: str) -> str:

@@ -1,8 +1,8 @@
 """``pyproject.toml``: what a project needs, as requirements; not the project itself.
 
-Follows PEP 621 and PEP 735, conda-lock for ``[tool.conda-lock]``, pixi for ``[tool.pixi]``, and uv for
-``[tool.uv.sources]`` and ``[[tool.uv.index]]``.  Each extra and each dependency group becomes a group.  With
-``[tool.pixi]`` it is pixi that says which of them belong into the environment.
+Follows PEP 621 and PEP 735, conda-lock for ``[tool.conda-lock]``, pixi for ``[tool.pixi]``, Poetry for
+``[tool.poetry]``, and uv for ``[tool.uv.sources]`` and ``[[tool.uv.index]]``.  Each extra and each dependency
+group becomes a group.  With ``[tool.pixi]`` it is pixi that says which of them belong into the environment.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from envforge.errors import InputError
 from envforge.formats._draft import Around, Draft, Place, check_group
 from envforge.formats._fields import redacted
 from envforge.formats._pip_lines import PipReader
+from envforge.formats._poetry_tables import PoetryTables
 from envforge.formats._requirement import check_index, requirement_text
 from envforge.formats._tables import conda_text, strings
 from envforge.formats._toml import Node, read_toml
@@ -44,6 +45,7 @@ _PLACES = (
     ("tool", "uv", "dev-dependencies"),
     ("tool", "pdm", "dev-dependencies"),
     ("tool", "poetry", "dependencies"),
+    ("tool", "poetry", "group"),
 )
 
 
@@ -86,6 +88,7 @@ class _Reader:
     def read(self) -> None:
         self.extras, self.groups = self.named_extras(), self.named_groups()
         self.read_project()
+        self.read_poetry()
         pixi, conda_lock = self.root.get("tool", "pixi"), self.root.get("tool", "conda-lock")
         if pixi is not None:
             self.features = read_manifest(pixi, self.draft, self.around, [*self.extras, *self.groups])
@@ -122,6 +125,14 @@ class _Reader:
         node = self.root.get("project", "requires-python")
         if node is not None:
             self.draft.requires_python.append((_specifier(node), node.at))
+
+    def read_poetry(self) -> None:
+        """``[tool.poetry]``, where nothing says to pass it over; pixi does not look at it."""
+        conda_lock = self.root.get("tool", "conda-lock")
+        skipped = conda_lock is not None and self.says(conda_lock, "skip-non-conda-lock")
+        if not skipped and self.root.get("tool", "pixi") is None:
+            own = self.root.get("project", "dependencies")
+            PoetryTables(root=self.root, draft=self.draft, around=self.around).read(main=own is None)
 
     def read_conda_lock(self, table: Node) -> None:
         """``[tool.conda-lock]``."""
@@ -257,12 +268,6 @@ class _Reader:
             self.draft.pip.lines.append(line)
 
     def check_nothing(self) -> None:
-        poetry = self.root.get("tool", "poetry", "dependencies")
-        if poetry is not None:
-            raise poetry.error(
-                "the dependencies are written for Poetry alone, which is not read",
-                do="poetry export --without-hashes -o requirements.txt && envforge lock requirements.txt",
-            )
         if not any(self.root.get(*keys) is not None for keys in _PLACES):
             raise InputError(
                 "there are no dependencies", at=self.draft.source, do="write [project] dependencies = [ … ]"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 from envforge.errors import InputError
+from envforge.formats.conda_list import PIN
 from envforge.formats.explicit_txt import MARK
 
 __all__ = ["KINDS", "recognise"]
 
 KINDS = (
+    "conda-list",
     "conda-lock",
     "environment",
     "explicit",
@@ -106,6 +108,8 @@ def _package_tables(text: str, tables: set[str], keys: set[str]) -> str | None:
         return "pdm" if "lock_version" in keys else "poetry"
     if "lock_version" in keys:
         return "pdm"
+    if "python-versions" in keys:
+        return "poetry"  # of which somebody cut the end off
     if 'source = "registry+' in text or ("checksum" in keys and "requires-python" not in keys):
         return "cargo"
     return "uv" if "version" in keys else None
@@ -127,6 +131,8 @@ def _yaml(text: str) -> str | None:
 def _requirements(text: str) -> str | None:
     lines = [line for line in text.splitlines()[:_LINES] if line.strip()]
     written = [line for line in lines if not line.lstrip().startswith("#")]
+    if written and PIN.fullmatch(written[0].strip()):
+        return "conda-list"
     if written and _REQUIREMENT.match(written[0]):
         return "requirements"
     return "requirements" if not written and "pip" in text else None

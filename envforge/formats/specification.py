@@ -152,6 +152,9 @@ def joined(
         conda=tuple(conda),
         pip=tuple(_seen_from(line, base) for line in pip.lines),
         constraints=tuple(_seen_from(line, base) for line in pip.constraints),
+        conda_constraints=tuple(line for draft in drafts for line in draft.conda_constraints),
+        channel_priority=_agreed((draft.channel_priority for draft in drafts), "channel priorities"),
+        exclude_newer=_agreed((draft.exclude_newer for draft in drafts), "dates after which nothing counts"),
         indexes=_indexes(pip, drafts[0].source),
         index_of=tuple(sorted((name, url) for name, (url, _) in pip.index_of.items())),
         find_links=tuple(dict.fromkeys(_path_from(one, base) for one in pip.find_links)),
@@ -161,6 +164,20 @@ def joined(
         assumed=tuple(one for draft in drafts for one in draft.assumed),
         sources=tuple(dict.fromkeys(draft.source for draft in drafts)),
     )
+
+
+def _agreed(said: Iterable[tuple[str, str] | None], what: str) -> str | None:
+    """What all say who say something, each with its place."""
+    first = None
+    for one in filter(None, said):
+        if first is not None and one[0] != first[0]:
+            raise InputError(
+                f"the files name two {what}: {first[0]} in {first[1]}, and {one[0]}",
+                at=one[1],
+                do="write the same in both places",
+            )
+        first = first or one
+    return first[0] if first is not None else None
 
 
 def _joined_pip(drafts: Sequence[Draft]) -> PipPart:
@@ -284,6 +301,10 @@ def _python(asked: Sequence[tuple[str, str]], given: str | None) -> str | None:
     from packaging.specifiers import SpecifierSet
 
     wanted = SpecifierSet(",".join(text for text, _ in asked))
+    fitting = {
+        f"3.{minor}": [f"3.{minor}.{patch}" for patch in _PATCHES if wanted.contains(f"3.{minor}.{patch}")]
+        for minor in _MINORS
+    }
     if given is not None:
         patches = [given] if given.count(".") > 1 else [f"{given}.{patch}" for patch in _PATCHES]
         for text, at in asked:
@@ -291,18 +312,21 @@ def _python(asked: Sequence[tuple[str, str]], given: str | None) -> str | None:
                 raise InputError(
                     f"Python {given} was asked for, and the project needs {text}",
                     at=at,
-                    do="name another one: envforge lock --python VERSION",
+                    do=f"envforge lock --python {_nearest(fitting, given)}",
                 )
         return given
-    fitting = {
-        f"3.{minor}": [f"3.{minor}.{patch}" for patch in _PATCHES if wanted.contains(f"3.{minor}.{patch}")]
-        for minor in _MINORS
-    }
     minors = [minor for minor, patches in fitting.items() if patches]
     if len(minors) != 1:
         return None
     patches = fitting[minors[0]]
     return patches[0] if len(patches) == 1 else minors[0]
+
+
+def _nearest(fitting: Mapping[str, Sequence[str]], given: str) -> str:
+    """The Python X.Y among those that fit that is nearest to ``given``."""
+    number = int(given.split(".")[1])
+    minors = [minor for minor, patches in fitting.items() if patches]
+    return min(minors, key=lambda minor: abs(int(minor.split(".")[1]) - number), default="VERSION")
 
 
 # -- the output of conda env export ------------------------------------------------------------------------

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a node has neither registries nor what asks them
 
 __all__ = ["Base", "check_glibc", "open_base", "parse_base"]
 
-_AGENTS = ("oci-archive", "oci")
+_AGENTS = ("oci-archive", "oci", "docker-archive")
 _DEPTH = 4
 _OTHER_WORDS = {"amd64": ("x86_64",), "arm64": ("aarch64",)}
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Base:
 
 
 def parse_base(text: str) -> BaseImage:
-    """Read ``docker:NAME@sha256:…``, ``oci-archive:PATH``, ``oci:DIRECTORY``, or the path of either.
+    """Read ``docker:NAME@sha256:…``, ``AGENT:PATH`` with another agent, or a path.
 
     :raises InputError: for anything else.
     """
@@ -60,11 +60,10 @@ def parse_base(text: str) -> BaseImage:
         if kind in _AGENTS:
             return BaseImage(agent=kind or "", reference=text)
         raise InputError(
-            "a base is an OCI archive or an OCI layout" + (f", and this is {kind}" if kind else ""),
+            "a base is an OCI archive, an OCI layout or what docker save wrote"
+            + (f", and this is {kind}" if kind else ""),
             at=f"--base {text}",
-            do="skopeo copy docker-archive:FILE oci-archive:BASE.oci.tar"
-            if kind == "docker-archive"
-            else "skopeo copy docker://NAME oci-archive:BASE.oci.tar",
+            do="skopeo copy docker://NAME oci-archive:BASE.oci.tar   # or: docker save -o BASE.tar NAME",
         )
     return BaseImage.parse(text, _AGENTS)
 
@@ -114,11 +113,17 @@ def check_glibc(base: Base, rows: Sequence[LockedPackage], reporter: Reporter) -
 
     :raises InputError: if it is not.
     """
+    have = base.survey.glibc
+    if have is None and base.survey.musl:
+        raise InputError(
+            "the C library of the base is musl, and conda packages and wheels for Linux need glibc",
+            at=f"--base {base.named}",
+            do="name a base with glibc: of Debian, Ubuntu, Rocky or SUSE, and not of Alpine",
+        )
     asked = needed_version(rows, "__glibc")
     if asked is None:
         return
     version, who = asked
-    have = base.survey.glibc
     if have is None:
         reporter.note(f"no glibc was found in the base, and {who} needs {version}")
     elif _numbers(have) < _numbers(version):

@@ -187,13 +187,21 @@ class _Image:
         settings = dict(below)
         settings["Env"] = [f"{name}={value}" for name, value in env.items()]
         settings["Labels"] = {**(base.config.labels if base else {}), **labels_of(facts, base)}
-        if base is not None:
-            if below.get("Entrypoint"):
-                words = " ".join(below["Entrypoint"])
-                self._reporter.note(f"the base's own entry point is not run any more: {words}")
-                settings.pop("Cmd", None)
+        if base is None:
+            return settings
+        if below.get("Entrypoint"):
+            words = " ".join(below["Entrypoint"])
+            self._reporter.note(f"the base's own entry point is not run any more: {words}")
+            del settings["Entrypoint"]
+            settings.pop("Cmd", None)
+        if base.survey.shell:
             settings["Entrypoint"] = [f"{facts.prefix}/{RUN}"]
             settings["Cmd"] = settings.get("Cmd") or ["/bin/sh"]
+        else:
+            self._reporter.note(
+                "the base has no /bin/sh: what is started finds the environment, but what scripts of "
+                "packages set is not set"
+            )
         return settings
 
 

@@ -14,6 +14,8 @@ from envforge.model.oci import ImageConfig, ImageManifest
 __all__ = ["Survey", "survey_layers"]
 
 _LIBC = re.compile(r"(usr/)?lib(64|/[a-z0-9_]+-linux-gnu)?/libc(\.so\.6|-2\.\d+\.so)")
+_MUSL = re.compile(r"(usr/)?lib/ld-musl-[a-z0-9_]+\.so\.1")
+_SHELLS = ("bin/sh", "usr/bin/sh")
 _RELEASE = re.compile(rb"GNU C Library [^\n\0]{0,120}?version (2\.\d{1,4})")
 _LIBC_LIMIT = 32 << 20
 
@@ -22,12 +24,15 @@ _LIBC_LIMIT = 32 << 20
 class Survey:
     """What is at ``prefix``, below it and above it, by path, each with its kind of :class:`TarEntry`.
 
-    ``glibc`` is the version of the C library, ``None`` where none was found.
+    ``glibc`` is the version of the C library, ``None`` where none was found; ``musl`` whether there is the
+    other one, ``shell`` whether there is a ``/bin/sh``.
     """
 
     prefix: str
     paths: dict[str, str]
     glibc: str | None = None
+    musl: bool = False
+    shell: bool = False
 
     def check_free(self, at: str) -> None:
         """Whether an environment can be at the prefix.
@@ -61,7 +66,7 @@ def survey_layers(place: OciPlace, manifest: ImageManifest, config: ImageConfig,
             for entry, content in read_tar(stream, at=f"{place.path}: {layer.digest}"):
                 found.note(entry, content, added)
             found.paths |= added
-    return Survey(prefix=prefix, paths=found.paths, glibc=found.glibc)
+    return Survey(prefix=prefix, paths=found.paths, glibc=found.glibc, musl=found.musl, shell=found.shell)
 
 
 class _Found:
@@ -69,6 +74,7 @@ class _Found:
         self._wanted = wanted
         self.paths: dict[str, str] = {}
         self.glibc: str | None = None
+        self.musl = self.shell = False
 
     def note(self, entry: TarEntry, content: Content, added: dict[str, str]) -> None:
         """Take notice of one entry of a layer."""
@@ -81,6 +87,10 @@ class _Found:
             self._forget(f"{hidden}/")
         elif self._concerns(entry.name):
             added[entry.name] = entry.kind
+        elif entry.name in _SHELLS:
+            self.shell = True
+        elif _MUSL.fullmatch(entry.name):
+            self.musl = True
         elif entry.kind == "file" and entry.size <= _LIBC_LIMIT and _LIBC.fullmatch(entry.name):
             release = _RELEASE.search(b"".join(content()))
             self.glibc = release[1].decode() if release else self.glibc

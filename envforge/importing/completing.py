@@ -6,41 +6,50 @@ over the channel: where the two contradict each other the import ends.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envforge.edges.archive import conda_index
+from envforge.edges.channels import channel_urls
 from envforge.edges.fetch import Fetcher, local_path
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.formats._draft import PYPI
 from envforge.formats._fields import redacted
+from envforge.formats._pip_lines import expanded
 from envforge.importing.selecting import Member, best_file, filename_of
 from envforge.model.foreign import ForeignConda, ForeignFile
 from envforge.model.platforms import Target
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
-from envforge.resolvers.conda import CondaRecord, channel_url
+from envforge.resolvers.conda import CondaRecord
 from envforge.resolvers.records import channel_records, indexed_files
 
 _AT_ONCE = 16
+_VARIABLE = re.compile(r"\$\{?(\w+)")
 
 __all__ = ["ImportPorts", "completed_conda", "located_files"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportPorts:
-    """The world, as far as an import needs it: ``cache`` is where repodata and uv's cache lie."""
+    """The world, as far as an import needs it.
+
+    ``cache`` is where repodata and uv's cache lie; ``variables`` are those of the environment, by which files
+    name indexes (``${TOKEN}``).
+    """
 
     fetcher: Fetcher
     cache: Path
     reporter: Reporter
     offline: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def completed_conda(
@@ -87,12 +96,12 @@ def _channels_of(one: ForeignConda, channels: Sequence[str]) -> tuple[str, ...]:
     if one.url is not None:
         return (one.url.split("?")[0].rsplit("/", 2)[0],)
     named = [one.channel] if one.channel else channels
-    urls = tuple(url for name in named for url in channel_url(name, Path()))
+    urls = channel_urls(named, Path())
     if not urls:
         raise InputError(
             f"nothing says which channel {one.name} is from",
             at=one.at,
-            do="add channels: to the file, or write CHANNEL::NAME=VERSION=BUILD",
+            do="name it, and all others in their order: envforge import -c conda-forge FILE",
         )
     return urls
 
@@ -162,7 +171,7 @@ def located_files(
     :raises InputError: if nothing fits the target, or the index has no file of that hash.
     :raises CouldNotError: if an index or a file cannot be read.
     """
-    indexes = indexes or (PYPI,)
+    indexes = [_filled_in(index, ports.variables) for index in indexes or (PYPI,)]
     unplaced = [one for one in chosen if not any(file.url for file in one.package.files)]
     looked_up = _look_up(unplaced, indexes, ports) if unplaced else []
     offered = {id(one): files for one, files in zip(unplaced, looked_up, strict=True)}
@@ -178,6 +187,18 @@ def located_files(
         picked = _pick(one, files, target, python)
         found.append((one, _hashed(one, picked, ports)))
     return found, unknown
+
+
+def _filled_in(index: str, variables: Mapping[str, str]) -> str:
+    found = expanded(index, variables)
+    missing = _VARIABLE.search(found)
+    if missing is not None:
+        raise InputError(
+            f"the variable {missing[1]} is not set, by which an index is named",
+            at=redacted(index),
+            do=f"export {missing[1]}=...   # or name the index: --index-url URL",
+        )
+    return found
 
 
 def _look_up(

@@ -5,50 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from envforge.errors import InputError
-from envforge.formats import (
-    environment_pins,
-    explicit_txt,
-    hashed_requirements,
-    pipfile_lock,
-    pixi_lock,
-    poetry_lock,
-    pylock_toml,
-    uv_lock,
-)
 from envforge.formats._draft import PYPI
 from envforge.formats._fields import check_url, redacted
 from envforge.formats.conda_lock import custom_format
-from envforge.formats.recognise import recognise
 from envforge.importing.completing import ImportPorts, completed_conda, located_files
+from envforge.importing.pythons import is_settled, lowest_python, python_of_wheels, said_python
 from envforge.importing.selecting import Member, filename_of, members
 from envforge.importing.specifying import specification
-from envforge.model.foreign import Edge, ForeignConda, ForeignFile, ForeignLock
+from envforge.model.foreign import NOT_IMPORTED, Edge, ForeignConda, ForeignFile, ForeignLock
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, join_specs
 from envforge.model.platforms import PLATFORMS, Target, default_target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
 
-__all__ = ["ImportOptions", "Imported", "import_lock", "read_lock"]
+__all__ = ["ImportOptions", "Imported", "import_lock"]
 
-_READERS: Mapping[str, Callable[..., ForeignLock]] = {
-    "environment": environment_pins.read,
-    "explicit": explicit_txt.read,
-    "pipfile": pipfile_lock.read,
-    "pixi": pixi_lock.read,
-    "poetry": poetry_lock.read,
-    "pylock": pylock_toml.read,
-    "requirements": hashed_requirements.read,
-    "uv": uv_lock.read,
-}
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FORMER_PYPI = ("https://pypi.python.org/simple", "http://pypi.python.org/simple")
-_NEWEST_MINOR, _LAST_PATCH = 30, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,65 +57,54 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
-def read_lock(text: str, *, source: str, environment: str | None = None) -> ForeignLock:
-    """What a file says, of whatever kind its content shows it to be.
-
-    :param source: the file's name, for errors.
-    :param environment: which environment of a ``pixi.lock``.
-    :raises InputError: for a file of another kind, or one that contradicts itself.
-    """
-    kind = recognise(text, source=source)
-    if environment is not None:
-        if kind != "pixi":
-            raise InputError(
-                f"this is no pixi.lock, and has no environments: {kind}",
-                at="--environment",
-                do="leave it out",
-            )
-        return pixi_lock.read(text, source=source, environment=environment)
-    reader = _READERS.get(kind)
-    if reader is None:
-        raise InputError(
-            "this is a conda-lock.yml already" if kind == "conda-lock" else f"a file of kind {kind}",
-            at=source,
-            do=f"use it as it is: envforge install {source} --prefix PREFIX",
-        )
-    return reader(text, source=source)
-
-
 def import_lock(
-    lock: ForeignLock, *, source: str, digest: str, host: str, options: ImportOptions, ports: ImportPorts
+    lock: ForeignLock,
+    *,
+    source: str,
+    digest: str,
+    host: str,
+    options: ImportOptions,
+    ports: ImportPorts,
+    listed: str | None = None,
 ) -> Imported:
     """The lockfile of what ``lock`` says.
 
-    :param source: the file's name, as the lockfile should name it.
+    :param source: the file's name, for errors.
+    :param listed: its name as the lockfile is to have it, relative to itself; the same if it is left out.
     :param digest: sha256 in hex of the file's content.
     :param host: this machine's platform, which is taken where nothing else says one.
     :raises InputError: if something in it cannot be locked.
     :raises CouldNotError: if a channel, an index or an artifact that must be asked cannot be read.
     """
     lock = replace(lock, python=options.python or lock.python)
-    job = _Job(lock, options, ports)
+    job = _Job(lock, options, ports, source)
     platforms = job.platforms(host)
     rows = [row for platform in platforms for row in job.rows(platform)]
     if not rows:
-        why = "; ".join([*lock.notes, *job.told()])
-        raise InputError(
-            "there is nothing in it that can be locked" + (f": {why}" if why else ""),
-            at=source,
-            do="name another file",
-        )
-    lockfile = _lockfile(job, rows, platforms, source, digest)
+        raise _nothing(lock, job, source)
+    listed = source if listed is None else listed
+    lockfile = _lockfile(job, rows, platforms, listed, digest)
     return Imported(
         lockfile=lockfile,
-        spec=specification(lock, lockfile, source),
+        spec=specification(lock, lockfile, listed),
         kind=lock.kind,
         notes=tuple(dict.fromkeys([*lock.notes, *job.told()])),
     )
 
 
+def _nothing(lock: ForeignLock, job: _Job, source: str) -> InputError:
+    why = [*job.left_out(), *(note for note in lock.notes if note.startswith(NOT_IMPORTED))]
+    if why:
+        what = f"there is nothing in it that can be locked: {why[0]}"
+    elif lock.conda or lock.pypi:
+        what = "none of its packages is needed on any of the platforms"
+    else:
+        what = "it locks no packages"
+    return InputError(what, at=source, do="name another file, or lock anew: envforge lock")
+
+
 def _lockfile(
-    job: _Job, rows: Sequence[LockedPackage], platforms: Sequence[str], source: str, digest: str
+    job: _Job, rows: Sequence[LockedPackage], platforms: Sequence[str], listed: str, digest: str
 ) -> Lockfile:
     custom: dict[str, str] = {}
     if job.lock.name:
@@ -150,7 +120,7 @@ def _lockfile(
             packages=tuple(rows),
             channels=tuple(_channel(without_secrets(url.rstrip("/"), tokens=True)) for url in channels),
             platforms=tuple(sorted(platforms)),
-            sources=(source,),
+            sources=(listed,),
             content_hash={
                 platform: hashlib.sha256(f"{platform}\n{digest}".encode()).hexdigest()
                 for platform in sorted(platforms)
@@ -159,7 +129,7 @@ def _lockfile(
         )
     except InputError as error:
         error.do = error.do or "keep one of the two, or take the file as its tool wrote it"
-        raise error.inside(source) from None
+        raise error.inside(job.source) from None
 
 
 def _channel(url: str) -> LockedChannel:
@@ -171,9 +141,11 @@ class _Job:
     lock: ForeignLock
     options: ImportOptions
     ports: ImportPorts
+    source: str
     assumed: dict[str, str] = field(default_factory=dict)
     stripped: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
+    sdists: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -192,7 +164,7 @@ class _Job:
                 raise InputError(
                     f"the file has no packages for {missing[0]}",
                     at=f"platforms: {', '.join(there)}",
-                    do=f"envforge import -p {next(iter(there))} FILE",
+                    do=f"envforge import -p {next(iter(there))} {shlex.quote(self.source)}",
                 )
             return tuple(dict.fromkeys(self.options.platforms))
         if there:
@@ -235,15 +207,13 @@ class _Job:
     def _pip(self, target: Target, conda: Sequence[ForeignConda]) -> list[LockedPackage]:
         if not self.lock.pypi:
             return []
-        python = self._python(conda)
+        python = self._python(target, conda)
         chosen = []
         for one in members(self.lock, target, python or "3"):
             if one.package.source is None:
                 chosen.append(one)
             else:
                 self.skipped.setdefault(one.package.source, []).append(one.package.name)
-        if python is None and any(one.package.platforms is None for one in chosen):
-            python = self._lowest_python()
         if any(one.package.platforms is None for one in chosen):
             self.assumed.setdefault(target.platform, str(target))
         found, unknown = located_files(chosen, target, python or "3", self.indexes, self.ports)
@@ -251,49 +221,30 @@ class _Job:
             self.skipped.setdefault("no index that was asked", []).extend(unknown)
         return [self._wheel(one, file, target.platform) for one, file in found]
 
-    def _python(self, conda: Iterable[ForeignConda]) -> str | None:
-        """The Python that wheels are chosen for; ``None`` where only a range is known."""
-        own = next((one.version for one in conda if one.name == "python"), None)
-        python = self.options.python or own or self.lock.python
-        if python is not None and not re.fullmatch(r"\d{1,2}\.\d{1,3}(\.\d{1,3})?\w{0,8}", python):
-            raise InputError(f"{redacted(python)!r} is no version of Python", at="--python", do="write 3.12")
-        if self.options.python is not None and not self._allows(self.options.python):
-            raise InputError(
-                f"the file is for Python {self.lock.requires_python}",
-                at=f"--python {self.options.python}",
-                do="name a version in that range, in full: --python X.Y.Z",
+    def _python(self, target: Target, conda: Iterable[ForeignConda]) -> str | None:
+        """The Python that wheels are chosen for; ``None`` where there is nothing to choose."""
+        lock = self.lock
+        python = said_python(lock, self.options.python, conda)
+        open_ones = [one for one in lock.pypi if one.source is None and not is_settled(one)]
+        if python is not None:
+            return python
+        if lock.requires_python is not None:
+            python = lowest_python(lock.requires_python)
+            self.notes.append(
+                f"Python {python} is assumed, the lowest of {lock.requires_python}: "
+                "--python X.Y names another"
             )
-        return python or (self._lowest_python() if self.lock.requires_python else None)
-
-    def _allows(self, python: str) -> bool:
-        try:
-            return SpecifierSet(self.lock.requires_python or "").contains(python, prereleases=True)
-        except InvalidSpecifier:
-            return True
-
-    def _lowest_python(self) -> str:
-        text = self.lock.requires_python
-        if text is None:
+            return python
+        if not open_ones:
+            return None
+        python = python_of_wheels([one for one in lock.pypi if one.source is None], target)
+        if python is None:
             raise InputError(
                 "nothing says which Python the packages are for",
-                at=self.lock.kind,
-                do="envforge import --python 3.12 FILE   # the version that they are used with",
+                at=open_ones[0].at or self.source,
+                do=f"envforge import --python 3.12 {shlex.quote(self.source)}   # the version in use",
             )
-        try:
-            allowed = SpecifierSet(text)
-        except InvalidSpecifier:
-            raise InputError(
-                f"{redacted(text)!r} is no range of versions", at="requires-python", do="--python X.Y"
-            ) from None
-        for minor in range(_NEWEST_MINOR):
-            for patch in range(_LAST_PATCH):
-                if allowed.contains(f"3.{minor}.{patch}"):
-                    python = f"3.{minor}.{patch}" if patch else f"3.{minor}"
-                    self.notes.append(
-                        f"Python {python} is assumed, the lowest of {text}: --python X.Y names another"
-                    )
-                    return python
-        raise InputError(f"no Python 3 is in {redacted(text)!r}", at="requires-python", do="--python X.Y")
+        return python
 
     def _conda(self, one: ForeignConda, group: str) -> LockedPackage:
         url = self._without_secrets(one.url or "", tokens=True)
@@ -314,7 +265,7 @@ class _Job:
     def _wheel(self, one: Member, file: ForeignFile, platform: str) -> LockedPackage:
         url = self._without_secrets((file.url or "").partition("#")[0], tokens=False)
         if not filename_of(file).endswith(".whl"):
-            self.skipped.setdefault("sdist", []).append(one.package.name)
+            self.sdists.add(one.package.name)
         return self._row(
             one.package.at,
             name=one.package.name,
@@ -354,22 +305,28 @@ class _Job:
         notes = list(self.notes)
         if self.stripped:
             notes.append(f"credentials were removed from {self.stripped} URLs: put them into ~/.netrc")
-        for source, names in sorted(self.skipped.items()):
-            listed = redacted(", ".join(sorted(set(names))))
-            if source == "sdist":
-                notes.append(f"no wheel fits, so the sdist is locked, which must be built: {listed}")
-            else:
-                notes.append(f"not imported, for it comes from {source}: {listed}")
-        return notes
+        if self.sdists:
+            listed = redacted(", ".join(sorted(self.sdists)))
+            notes.append(f"no wheel fits, so the sdist is locked, which must be built: {listed}")
+        return notes + self.left_out()
+
+    def left_out(self) -> list[str]:
+        """What was not imported, and why."""
+        return [
+            f"{NOT_IMPORTED}, for it comes from {source}: {redacted(', '.join(sorted(set(names))))}"
+            for source, names in sorted(self.skipped.items())
+        ]
 
 
 def _version(filename: str) -> str:
-    """The version in the name of a wheel or sdist."""
-    stem = re.sub(r"\.(whl|zip|tar\.\w+|tgz)$", "", filename)
-    parts = stem.split("-")
+    """The version in the name of a wheel or sdist, or of an archive of a repository (``v6.1.tar.gz``)."""
+    parts = re.sub(r"\.(whl|zip|tar\.\w+|tgz)$", "", filename).split("-")
     if filename.endswith(".whl") and len(parts) > 1:
         return parts[1]
-    return parts[-1] if len(parts) > 1 else "0"
+    for start in range(len(parts)):
+        with suppress(InvalidVersion):
+            return str(Version("-".join(parts[start:])))
+    return "0"
 
 
 def _dependencies(needs: Iterable[Edge]) -> dict[str, str]:

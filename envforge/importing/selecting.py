@@ -19,7 +19,7 @@ from envforge.formats._fields import redacted
 from envforge.model.foreign import Choice, Edge, ForeignFile, ForeignLock, ForeignPypi
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
-from envforge.resolvers.pypi import marker_environment, wheel_rank, wheel_tags
+from envforge.resolvers.pypi.target import marker_environment, wheel_rank, wheel_tags
 
 __all__ = ["Member", "best_file", "filename_of", "members"]
 

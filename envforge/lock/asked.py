@@ -31,7 +31,7 @@ def project_source(line: Line, place: Place) -> str | None:
 
     A path is relative to the lockfile.
     """
-    from envforge.resolvers._direct import Kind, direct_of
+    from envforge.resolvers.pypi.direct import Kind, direct_of
 
     direct = direct_of(line)
     if direct is None or direct.kind is Kind.WHEEL:
@@ -70,9 +70,9 @@ def asked_for(
     lines = spec.pip_for(target.platform)
     if not lines:
         return tuple(found)
-    from envforge.resolvers._direct import Kind, direct_of
-    from envforge.resolvers._request import parse_requirement, wheel_name
-    from envforge.resolvers._targets import marker_environment
+    from envforge.resolvers.pypi.direct import Kind, direct_of
+    from envforge.resolvers.pypi.request import parse_requirement, wheel_name
+    from envforge.resolvers.pypi.target import marker_environment
 
     versions = {key_of(row): row.version for row in rows}
     environment = marker_environment(target, versions.get(("conda", "python"), python or "3"))

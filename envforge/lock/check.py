@@ -8,10 +8,11 @@ nothing is there that no line needs.  Rows that were changed by hand are looked 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from envforge.edges.channels import channel_urls
 from envforge.lock.asked import Place
+from envforge.lock.channels import asked_channels
 from envforge.lock.check_rows import unmet_on
 from envforge.lock.choices import WORDS, choices, locked_choices
 from envforge.lock.options import LockOptions, applied
@@ -20,7 +21,6 @@ from envforge.model.lockfile import Lockfile
 from envforge.model.platforms import Target
 from envforge.model.spec import EnvironmentSpec
 from envforge.model.urls import without_secrets
-from envforge.resolvers.conda.request import channel_url
 
 __all__ = ["Unmet", "first_unmet"]
 
@@ -44,7 +44,7 @@ def first_unmet(
     :param place: the directory that the lockfile lies in, if it is another one.
     :raises InputError: for a specification that cannot be used.
     """
-    spec = replace(applied(spec, options), channels=options.channels or spec.channels)
+    spec = applied(spec, options)
     where = Place(base=base, lockfile=place or base)
     return next(_unmet(spec, lockfile, targets, options, where), None)
 
@@ -53,9 +53,9 @@ def _unmet(
     spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], options: LockOptions, place: Place
 ) -> Iterator[Unmet]:
     at = ", ".join(spec.sources) or "the specification"
-    yield from _unmet_channels(spec, lockfile, place.base, at)
+    yield from _unmet_channels(asked_channels(spec, options, place.base), lockfile, place.base, at)
     if is_ours(lockfile):
-        yield from _unmet_choices(spec, lockfile, options, at)
+        yield from _unmet_choices(spec, lockfile, at)
     for target in targets:
         if target.platform not in lockfile.platforms:
             yield Unmet(f"the lockfile has no packages for {target.platform}", at)
@@ -70,10 +70,11 @@ def _unmet(
                 yield Unmet(f"{platform} is locked, and not asked for any more", at)
 
 
-def _unmet_channels(spec: EnvironmentSpec, lockfile: Lockfile, base: Path, at: str) -> Iterator[Unmet]:
+def _unmet_channels(asked: Sequence[str], lockfile: Lockfile, base: Path, at: str) -> Iterator[Unmet]:
     """Whether the channels are the same in the same order, which is their priority."""
-    declared = _urls(spec.channels, base)
-    locked = _urls([channel.url for channel in lockfile.channels], base)
+    declared = _without_secrets(asked)
+    # Another tool writes bare names.
+    locked = _without_secrets(channel_urls((channel.url for channel in lockfile.channels), base))
     for url in declared:
         if url not in locked:
             yield Unmet(f"the lockfile was made without the channel {url}", at)
@@ -87,16 +88,12 @@ def _unmet_channels(spec: EnvironmentSpec, lockfile: Lockfile, base: Path, at: s
         )
 
 
-def _urls(names: Sequence[str], base: Path) -> list[str]:
-    """As a lockfile names them; another tool writes bare names."""
-    found = dict.fromkeys(url for name in names for url in channel_url(name, base))
-    return [without_secrets(url, tokens=True).rstrip("/") for url in found]
+def _without_secrets(urls: Sequence[str]) -> list[str]:
+    return [without_secrets(url, tokens=True).rstrip("/") for url in urls]
 
 
-def _unmet_choices(
-    spec: EnvironmentSpec, lockfile: Lockfile, options: LockOptions, at: str
-) -> Iterator[Unmet]:
-    before, now = locked_choices(lockfile), choices(spec, options)
+def _unmet_choices(spec: EnvironmentSpec, lockfile: Lockfile, at: str) -> Iterator[Unmet]:
+    before, now = locked_choices(lockfile), choices(spec)
     for key in WORDS:
         if before.get(key) != now.get(key):
             old, new = (_shown(found.get(key)) for found in (before, now))

@@ -20,6 +20,7 @@ from envforge.model.platforms import Target
 from envforge.model.python import locked_python
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.resolvers.conda.fits import CondaRows
+from envforge.resolvers.conda.request import parse_match_spec
 
 __all__ = ["unmet_on"]
 
@@ -86,8 +87,16 @@ class _Platform:
                 found = f"{row.version} {row.build_string}"
                 yield Unmet(f"{line.text}: {row.name} {found} is locked {self.on}", line.at)
             yield from self._not_in(line, key)
+        yield from self._unmet_constraints()
+
+    def _unmet_constraints(self) -> Iterator[Unmet]:
         for line in self.spec.constraints_for(self.target.platform):
             yield from self._unmet_constraint(line)
+        for line in self.spec.conda_constraints_for(self.target.platform):
+            row = self.rows.get(("conda", parse_match_spec(line).name.normalized))
+            if row is not None and not self.conda.row_fits(line, row):
+                found = f"{row.name} {row.version} {row.build_string}"
+                yield Unmet(f"{line.text}: the constraint is not kept, {found} is locked {self.on}", line.at)
 
     @cached_property
     def _pip(self) -> frozenset[Line]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from envforge.lock.options import LockOptions
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import Lockfile, canonical_name
 from envforge.model.platforms import Target
@@ -29,26 +28,26 @@ WORDS = {
 """What each choice is called in a message."""
 
 
-def choices(spec: EnvironmentSpec, options: LockOptions) -> dict[str, object]:
-    """Where is looked and which versions count, without secrets; what is usual is left out."""
-    indexes = options.indexes or spec.indexes
-    links = dict.fromkeys((*spec.find_links, *options.find_links))
-    index_of = {**dict(spec.index_of), **dict(options.index_of)}
+def choices(spec: EnvironmentSpec) -> dict[str, object]:
+    """Where is looked and which versions count, without secrets; what is usual is left out.
+
+    :param spec: with what the command line says (:func:`~envforge.lock.options.applied`).
+    """
     found: dict[str, object] = {
-        "channel-priority": "" if options.channel_priority == "strict" else options.channel_priority,
-        "exclude-newer": options.exclude_newer,
-        "find-links": [without_secrets(url, tokens=False) for url in links],
-        "index-of": {name: without_secrets(url, tokens=False) for name, url in sorted(index_of.items())},
-        "indexes": [without_secrets(url, tokens=False) for url in indexes],
-        "prerelease": spec.prerelease or options.prerelease,
-        "python": options.python or spec.python,
+        "channel-priority": "" if spec.channel_priority == "strict" else spec.channel_priority,
+        "exclude-newer": spec.exclude_newer,
+        "find-links": [without_secrets(url, tokens=False) for url in spec.find_links],
+        "index-of": {name: without_secrets(url, tokens=False) for name, url in spec.index_of},
+        "indexes": [without_secrets(url, tokens=False) for url in spec.indexes],
+        "prerelease": spec.prerelease,
+        "python": spec.python,
     }
     return {key: value for key, value in found.items() if value}
 
 
-def asked_text(spec: EnvironmentSpec, options: LockOptions) -> str:
+def asked_text(spec: EnvironmentSpec) -> str:
     """One canonical line for ``custom``; empty if all is as usual."""
-    content = choices(spec, options)
+    content = choices(spec)
     extras = {name: sorted(found) for name, found in extras_of(spec.pip).items()}
     if extras:
         content["extras"] = extras
@@ -95,10 +94,13 @@ def spec_digest(
         "pip": sorted(map(_words, spec.pip_for(target.platform))),
         "target": str(target),
     }
-    constraints = sorted(map(_words, spec.constraints_for(target.platform)))
-    content |= {key: value for key, value in (("constraints", constraints), ("choices", chosen)) if value}
-    if spec.no_binary:
-        content["no-binary"] = sorted(spec.no_binary)
+    optional = {
+        "constraints": sorted(map(_words, spec.constraints_for(target.platform))),
+        "conda-constraints": sorted(map(_words, spec.conda_constraints_for(target.platform))),
+        "choices": chosen,
+        "no-binary": sorted(spec.no_binary),
+    }
+    content |= {key: value for key, value in optional.items() if value}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

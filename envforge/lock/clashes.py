@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from envforge.errors import EnvforgeError
 from envforge.model.spec import Line
-from envforge.resolvers.clash import ClashError
 from envforge.resolvers.conda import CondaRecord, parse_match_spec
+from envforge.resolvers.pypi.clash import ClashError
 
 __all__ = ["explain"]
 

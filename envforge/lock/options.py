@@ -26,6 +26,7 @@ class LockOptions:
     ``provides`` are the distributions that conda packages bring, where a setting says so.
     ``overrides`` are what ``CONDA_OVERRIDE_…`` says of every target.
     ``python`` is the Python of an environment that brings none of its own, as ``3.11`` or ``3.11.9``.
+    ``channel_priority`` and ``exclude_newer`` take the place of what the specification says.
     """
 
     platforms: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ class LockOptions:
     python: str | None = None
     provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: str | None = None
-    channel_priority: str = "strict"
+    channel_priority: str | None = None
     exclude_newer: str | None = None
     offline: bool = False
 
@@ -54,7 +55,7 @@ class LockOptions:
 
 
 def applied(spec: EnvironmentSpec, options: LockOptions) -> EnvironmentSpec:
-    """The specification with what the command line says of its PyPI half."""
+    """The specification with what the command line says beside it, but for channels and targets."""
     return replace(
         spec,
         indexes=options.indexes or spec.indexes,
@@ -63,6 +64,8 @@ def applied(spec: EnvironmentSpec, options: LockOptions) -> EnvironmentSpec:
         no_binary=tuple(sorted({*spec.no_binary, *options.no_binary})),
         prerelease=spec.prerelease or options.prerelease,
         python=options.python or spec.python,
+        channel_priority=options.channel_priority or spec.channel_priority or "strict",
+        exclude_newer=options.exclude_newer or spec.exclude_newer,
     )
 
 
@@ -118,7 +121,7 @@ def settings_text(options: LockOptions) -> str:
         "pre": options.prerelease,
         "python": options.python,
         "environment": options.environment,
-        "channel-priority": options.channel_priority if options.channel_priority != "strict" else None,
+        "channel-priority": options.channel_priority,
         "exclude-newer": options.exclude_newer,
         "no-binary": sorted(options.no_binary),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,17 +26,19 @@ from envforge.model.spec import EnvironmentSpec, Line
 from envforge.model.urls import without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
-from envforge.resolvers._places import Places
 from envforge.resolvers.conda.solver import Solver
+from envforge.resolvers.pypi.places import Places
 
 if TYPE_CHECKING:
     from envforge.lock.pypi_half import PypiHalf
-    from envforge.resolvers.building import Builder
+    from envforge.resolvers.building.builder import Builder
 
 __all__ = ["Job", "Part"]
 
 _RUNTIME_PYTHON = r"python[version='>=3.10',build='^(?!.*(pypy|graalpy|cp\d+t(_|$))).*$']"
 """What :func:`is_usable_python` says, as a MatchSpec."""
+_UPGRADE = "-P "
+"""How the place of a limit begins that the command line names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +80,12 @@ class Job:
     @cached_property
     def builder(self) -> Builder:
         """One for all targets: what is pure is built once."""
-        from envforge.resolvers.building import Builder, Uv
+        from envforge.resolvers.building.builder import Builder, Uv
 
         uv = Uv(
             cache=(self.cache / "uv").absolute(),
             indexes=self.places.for_builds(),
-            exclude_newer=self.options.exclude_newer,
+            exclude_newer=self.spec.exclude_newer,
             offline=self.options.offline,
             access=self.fetcher.access,
         )
@@ -103,7 +106,7 @@ class Job:
             reporter=self.reporter,
             base=self.base,
             place=self.place,
-            builder=self.builder,
+            builder=lambda: self.builder,
             solve=self._solve,
         )
 
@@ -111,7 +114,8 @@ class Job:
         self.reporter.step(f"solving {target.platform}: {target}")
         kept = self._kept(target.platform, "conda")
         specs = self.spec.conda_for(target.platform)
-        request = self._request(specs, target, kept, self._upgraded("conda"))
+        limits = (*self.spec.conda_constraints_for(target.platform), *self._upgraded("conda"))
+        request = self._request(specs, target, kept, limits)
         records = self._solved(request) if specs else ()
         rows = self._rows(records, target)
         runtime = self._runtime(target, records, rows)
@@ -181,8 +185,8 @@ class Job:
             preferred=preferred,
             before=self.previous.target(target.platform) if self.previous is not None else None,
             constraints=constraints,
-            channel_priority=self.options.channel_priority,
-            exclude_newer=self.options.exclude_newer,
+            channel_priority=self.spec.channel_priority or "strict",
+            exclude_newer=self.spec.exclude_newer,
         )
 
     def _solved(self, request: conda.CondaRequest) -> tuple[conda.CondaRecord, ...]:
@@ -196,7 +200,7 @@ class Job:
                 f"nothing satisfies the specification for {request.target.platform} with "
                 + " and ".join(line.text for line in request.constraints),
                 at=", ".join(line.at for line in request.constraints),
-                do=f"envforge lock {' '.join(f'-P {one.name}' for one in self.options.upgrade)}",
+                do=_loosen(request.constraints),
                 story=error.story,
             ) from error
 
@@ -232,7 +236,7 @@ class Job:
         return tuple(
             Line(
                 text=str(one) if manager == "conda" else f"{one.name}{one.specifier}",
-                at=f"-P {one}",
+                at=f"{_UPGRADE}{one}",
             )
             for one in self.options.upgrade
             if one.versions and canonical_name(one.name) in locked
@@ -295,3 +299,12 @@ class Job:
                 record.url, Path(directory) / "artifact", sha256=record.sha256, md5=record.md5
             )
         return got.sha256, got.md5
+
+
+def _loosen(limits: Sequence[Line]) -> str:
+    """What helps where ``limits`` leave nothing: those of the command line first."""
+    given = [line.at for line in limits if line.at.startswith(_UPGRADE)]
+    if given:
+        names = (re.split(r"[=<>!~]", at, maxsplit=1)[0] for at in given)
+        return f"envforge lock {' '.join(names)}"
+    return f"loosen one of the constraints, or remove it: {', '.join(line.text for line in limits)}"

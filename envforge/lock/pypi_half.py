@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envforge.edges.cache import remembered
 from envforge.edges.fetch import Fetcher
@@ -20,11 +21,7 @@ from envforge.model.platforms import Target
 from envforge.model.python import assumed_python
 from envforge.model.spec import EnvironmentSpec, Line
 from envforge.reporting import Reporter
-from envforge.resolvers import conda, pypi
-from envforge.resolvers._choice import Chosen
-from envforge.resolvers.building import Builder
-from envforge.resolvers.clash import ClashError
-from envforge.resolvers.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers import conda
 from envforge.resolvers.provided import (
     Channels,
     Distribution,
@@ -32,8 +29,19 @@ from envforge.resolvers.provided import (
     metadata_of_provided,
     provided_by,
 )
-from envforge.resolvers.torch import backend_of, with_torch
-from envforge.resolvers.with_builds import Ports, resolve_with_builds
+from envforge.resolvers.pypi.choice import Chosen
+from envforge.resolvers.pypi.clash import ClashError
+from envforge.resolvers.pypi.direct import direct_of
+from envforge.resolvers.pypi.hashes import artifact_hashes
+from envforge.resolvers.pypi.metadata import wheel_metadata
+from envforge.resolvers.pypi.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.pypi.places import Places
+from envforge.resolvers.pypi.request import ProvidedDistribution, PypiRequest, wanted
+from envforge.resolvers.pypi.resolver import PypiPorts, Resolved, find_sdists, resolve
+from envforge.resolvers.pypi.torch import backend_of, with_torch
+
+if TYPE_CHECKING:
+    from envforge.resolvers.building.builder import Builder
 
 __all__ = ["PypiHalf", "Solve"]
 
@@ -46,19 +54,19 @@ class PypiHalf:
     """Resolves the PyPI half, for one target after another.
 
     ``base`` is the directory that paths in the specification are relative to, ``place`` the one that the
-    lockfile will lie in.
+    lockfile will lie in.  ``builder`` is called where there is something to build.
     """
 
     spec: EnvironmentSpec
     channels: tuple[str, ...]
-    places: pypi.Places
+    places: Places
     options: LockOptions
     cache: Path
     fetcher: Fetcher
     reporter: Reporter
     base: Path
     place: Path
-    builder: Builder
+    builder: Callable[[], Builder]
     solve: Solve
 
     def resolve(
@@ -100,7 +108,7 @@ class PypiHalf:
             preferred=tuple({row.name: row.version for row in reversed(kept)}.items()),
         )
         try:
-            found = resolve_with_builds(request, self._ports(target, provided), known)
+            found = self._resolved(request, self._ports(provided), known)
         except ClashError as error:
             from envforge.lock.clashes import explain
 
@@ -122,18 +130,18 @@ class PypiHalf:
     def _channels(self) -> Channels:
         return Channels(urls=self.channels, access=self.fetcher.access)
 
-    def _request(self, target: Target, python: str, provided: Sequence[Distribution]) -> pypi.PypiRequest:
-        return pypi.PypiRequest(
+    def _request(self, target: Target, python: str, provided: Sequence[Distribution]) -> PypiRequest:
+        return PypiRequest(
             requirements=self.spec.pip_for(target.platform),
             target=target,
             python_version=python,
             provided=tuple(
-                pypi.ProvidedDistribution(name=one.name, version=one.version, conda_name=one.conda.name)
+                ProvidedDistribution(name=one.name, version=one.version, conda_name=one.conda.name)
                 for one in {one.name: one for one in provided}.values()
             ),
             constraints=self.spec.constraints_for(target.platform),
             places=self.places,
-            exclude_newer=self.options.exclude_newer,
+            exclude_newer=self.spec.exclude_newer,
             prerelease=self.spec.prerelease,
             no_binary=self.spec.no_binary,
         )
@@ -168,45 +176,53 @@ class PypiHalf:
                 do=f"write python={said} among the conda dependencies",
             )
 
-    def _ports(self, target: Target, provided: Sequence[Distribution]) -> Ports:
-        by_name = {distribution.name: distribution for distribution in provided}
-
-        def complete(one: pypi.ProvidedDistribution) -> pypi.ProvidedDistribution:
-            return replace(one, metadata=metadata_of_provided(by_name[one.name], self._channels))
-
+    def _resolved(self, request: PypiRequest, ports: PypiPorts, known: Mapping[str, BuiltWheel]) -> Resolved:
         cache, offline = self.cache / "uv", self.options.offline
-        ports = pypi.PypiPorts(
-            metadata_of=self._metadata,
-            hashes_of=lambda url: pypi.artifact_hashes(self.fetcher, url),
-            complete=complete,
-        )
 
-        def find(request: pypi.PypiRequest) -> Sequence[Chosen]:
+        def rows(request: PypiRequest) -> tuple[LockedPackage, ...]:
+            return with_torch(request, lambda one: resolve(one, cache=cache, ports=ports, offline=offline))
+
+        if not request.no_binary and not any(map(direct_of, request.requirements)):
+            return Resolved(rows=rows(request), requirements=request.requirements)
+        from envforge.resolvers.building.with_builds import Ports, resolve_with_builds
+
+        def find(request: PypiRequest) -> Sequence[Chosen]:
             return with_torch(
-                request, lambda one: pypi.find_sdists(one, cache=cache, ports=ports, offline=offline)
+                request, lambda one: find_sdists(one, cache=cache, ports=ports, offline=offline)
             )
 
-        def resolve(request: pypi.PypiRequest) -> tuple[LockedPackage, ...]:
-            return with_torch(
-                request, lambda one: pypi.resolve(one, cache=cache, ports=ports, offline=offline)
-            )
-
-        return Ports(
-            builder=self.builder,
+        builds = Ports(
+            builder=self.builder(),
             hashes_of=ports.hashes_of,
             find=find,
-            resolve=resolve,
-            offered=lambda name: self._offered(name, target),
+            resolve=rows,
+            offered=lambda name: self._offered(name, request.target),
             base=self.base,
             relative=lambda path: Path(os.path.relpath(path, self.place)).as_posix(),
         )
+        return resolve_with_builds(request, builds, known)
+
+    def _ports(self, provided: Sequence[Distribution]) -> PypiPorts:
+        by_name = {distribution.name: distribution for distribution in provided}
+
+        def complete(one: ProvidedDistribution) -> ProvidedDistribution:
+            text = metadata_of_provided(
+                by_name[one.name], self._channels, cache=self.cache, offline=self.options.offline
+            )
+            return replace(one, metadata=text)
+
+        return PypiPorts(
+            metadata_of=self._metadata,
+            hashes_of=lambda url: artifact_hashes(self.fetcher, url),
+            complete=complete,
+        )
 
     def _help(
-        self, error: NoWheelError | UnknownProjectError, request: pypi.PypiRequest, *, has_conda: bool
+        self, error: NoWheelError | UnknownProjectError, request: PypiRequest, *, has_conda: bool
     ) -> None:
         # What helps is looked for only where something is missing.
         from envforge.lock.remedies import Circumstances, remedy, remedy_unknown
-        from envforge.resolvers.nearest import listed_files, nearest
+        from envforge.resolvers.pypi.nearest import listed_files, nearest
 
         there = Circumstances(
             target=request.target,
@@ -218,7 +234,7 @@ class PypiHalf:
             remedy_unknown(error, there)
             return
         near = nearest(listed_files(self.fetcher, error.project, self.places), error.versions, request)
-        is_asked = any(one.name == error.project for one in pypi.wanted(request, request.requirements))
+        is_asked = any(one.name == error.project for one in wanted(request, request.requirements))
         remedy(error, near if is_asked else replace(near, version=None), there)
 
     def _offered(self, name: str, target: Target) -> str | None:
@@ -229,6 +245,4 @@ class PypiHalf:
         return None
 
     def _metadata(self, url: str, sha256: str) -> str:
-        return remembered(
-            self.cache / "metadata", sha256, lambda: pypi.wheel_metadata(self.fetcher, url, sha256)
-        )
+        return remembered(self.cache / "metadata", sha256, lambda: wheel_metadata(self.fetcher, url, sha256))

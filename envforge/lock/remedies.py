@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from envforge.model.platforms import Target
-from envforge.resolvers.missing import NoWheelError, UnknownProjectError
-from envforge.resolvers.nearest import Nearest
+from envforge.resolvers.pypi.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.pypi.nearest import Nearest
 
 __all__ = ["Circumstances", "remedy", "remedy_unknown"]
 

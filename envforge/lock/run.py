@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError, UnsatisfiableError
 from envforge.formats.conda_lock import custom_format
+from envforge.lock.channels import asked_channels, channels_to_ask, named_alone
 from envforge.lock.choices import ASKED, asked_text, choices, spec_digest
 from envforge.lock.options import LockOptions, applied, settings_text
 from envforge.lock.part import Job, Part
@@ -17,13 +19,14 @@ from envforge.model.access import Access
 from envforge.model.built import built_key
 from envforge.model.groups import MAIN
 from envforge.model.lockfile import LockedChannel, Lockfile, canonical_name
+from envforge.model.moments import settled
 from envforge.model.platforms import Target
 from envforge.model.runtime import runtime_key, runtime_text
 from envforge.model.spec import EnvironmentSpec
-from envforge.model.urls import without_secrets
+from envforge.model.urls import redacted, without_secrets
 from envforge.reporting import Reporter
 from envforge.resolvers import conda
-from envforge.resolvers._places import Places
+from envforge.resolvers.pypi.places import Places
 
 __all__ = ["lock"]
 
@@ -55,20 +58,21 @@ def lock(
     :raises UnsatisfiableError: if nothing satisfies it on one of the targets.
     :raises CouldNotError: if a channel or an index cannot be read.
     """
-    conda.cutoff(options.exclude_newer)  # refuses what is no date before anything is fetched
     spec = applied(spec, options)
+    # What is no date is refused before anything is fetched, and now is the same moment everywhere.
+    until = None if spec.exclude_newer is None else settled(spec.exclude_newer)
     check_upgrades(options.upgrade, previous, spec)
-    channels = _channels(spec, options, base)
+    channels = _channels(spec, options, base, reporter)
     places = _places(spec, base, fetcher.access)
     job = Job(
-        spec, channels, places, options, previous, cache, fetcher, reporter, base, place or base,
-        compare=lesser is not None,
+        replace(spec, exclude_newer=until), channels_to_ask(channels), places, options, previous, cache,
+        fetcher, reporter, base, place or base, compare=lesser is not None,
     )  # fmt: skip
     parts = _parts(job, targets)
     rows = {canonical_name(row.name) for part in parts for row in part.rows}
     for name in sorted(set(spec.no_binary) - rows):
         reporter.note(f"nothing needs {name}, which --no-binary names")
-    chosen = choices(spec, options)
+    chosen = choices(spec)
     for target, part in zip(targets, parts, strict=True):
         if lesser is not None:
             lesser(target.platform, part.lesser)
@@ -88,7 +92,7 @@ def lock(
 def _custom(spec: EnvironmentSpec, options: LockOptions, parts: Mapping[Target, Part]) -> dict[str, str]:
     """What the lockfile says beside its rows."""
     custom = {"envforge.settings": settings_text(options)}
-    asked = asked_text(spec, options)
+    asked = asked_text(spec)
     if asked:
         custom[ASKED] = asked
     if spec.name:
@@ -119,8 +123,8 @@ def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
     if len(refused) == len(errors) > 1:
         raise UnsatisfiableError(
             "; ".join(error.what for error in refused),
-            at=", ".join(dict.fromkeys(error.at for error in refused if error.at)) or None,
-            do="; ".join(dict.fromkeys(error.do for error in refused if error.do)) or None,
+            at=_once_each((error.at for error in refused), ", "),
+            do=_once_each((error.do for error in refused), "; "),
             story="\n\n".join(error.story for error in refused if error.story) or None,
         )
     if errors:
@@ -128,9 +132,18 @@ def _parts(job: Job, targets: Sequence[Target]) -> list[Part]:
     return [future.result() for future in futures]
 
 
-def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path) -> tuple[str, ...]:
-    written = options.channels or spec.channels
-    urls = tuple(dict.fromkeys(url for name in written for url in conda.channel_url(name, base)))
+def _once_each(said: Iterable[str | None], mark: str) -> str | None:
+    """What is said of platforms, with ``mark`` between: the same of several is said once."""
+    return mark.join(dict.fromkeys(one for text in said if text for one in text.split(mark))) or None
+
+
+def _channels(spec: EnvironmentSpec, options: LockOptions, base: Path, reporter: Reporter) -> tuple[str, ...]:
+    urls = asked_channels(spec, options, base)
+    for name, line in named_alone(spec, options, base):
+        reporter.note(
+            f"{line.at}: {redacted(name)} is not among the channels, and counts as the last one, "
+            f"because of {redacted(line.text)}"
+        )
     if not urls and spec.conda:
         raise InputError(
             "the specification names no channel",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "NOT_IMPORTED",
     "Choice",
     "Edge",
     "ForeignConda",
@@ -19,6 +20,9 @@ __all__ = [
     "Loss",
     "Written",
 ]
+
+NOT_IMPORTED = "not imported"
+"""How a note begins that says what of a file was left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from envforge.model.lockfile import LockedPackage, canonical_name
 
-__all__ = ["MAIN", "Key", "groups_of", "in_groups", "key_of", "provided_by_conda"]
+__all__ = ["MAIN", "Key", "groups_of", "in_groups", "key_of", "provided_by_conda", "with_groups"]
 
 MAIN = "main"
 Key = tuple[str, str]
@@ -21,6 +21,17 @@ Key = tuple[str, str]
 def key_of(row: LockedPackage) -> Key:
     """What the package of ``row`` is known by."""
     return (row.manager, canonical_name(row.name) if row.manager == "pip" else row.name)
+
+
+def with_groups(rows: Iterable[LockedPackage]) -> list[tuple[LockedPackage, tuple[str, ...]]]:
+    """Each file of a platform once, where it is first, with its groups, of which ``main`` is the first."""
+    found: dict[object, tuple[LockedPackage, set[str]]] = {}
+    for row in rows:
+        found.setdefault((key_of(row), row.platform, row.url), (row, set()))[1].add(row.category)
+    return [
+        (row, tuple(sorted(groups, key=lambda group: (group != MAIN, group))))
+        for row, groups in found.values()
+    ]
 
 
 def provided_by_conda(text: str) -> dict[str, tuple[str, str]]:

@@ -11,6 +11,9 @@ from envforge.errors import InputError
 from envforge.model.urls import redacted
 
 __all__ = [
+    "GPU_VARIABLES",
+    "KINDS",
+    "LAYERED",
     "BaseImage",
     "ImageFacts",
     "ImageKind",
@@ -19,11 +22,16 @@ __all__ = [
     "image_machine",
 ]
 
+GPU_VARIABLES = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+"""What asks the hooks of NVIDIA, in docker, podman, enroot and pyxis, for the driver of the machine."""
+
 ImageKind = str
 """What a file or directory is, by its content: one of :data:`KINDS`."""
 
-KINDS = ("oci-archive", "docker-archive", "oci", "squashfs", "sif")
-"""The kinds of images; ``oci`` is a layout in a directory, the others are files."""
+LAYERED = ("oci-archive", "docker-archive", "oci")
+KINDS = (*LAYERED, "squashfs", "sif")
+"""The kinds of images; ``oci`` is a layout in a directory, the others are files.  :data:`LAYERED` are made of
+layers."""
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
@@ -45,7 +53,8 @@ class ImageFacts:
 
     ``kind`` is ``environment`` for the content of a prefix alone, which is mounted there, and ``root`` for a
     whole root file system with the environment at ``prefix`` in it.  ``lock`` is the digest of the lock,
-    ``receipt`` the sha256 of the receipt inside, ``version`` the envforge that made it.
+    ``receipt`` the sha256 of the receipt inside, ``version`` the envforge that made it.  A recipe is printed
+    before there is a receipt, and may be for several platforms: what it cannot know is empty.
     """
 
     kind: str
@@ -58,14 +67,15 @@ class ImageFacts:
 
     def labels(self) -> dict[str, str]:
         """The labels that say this in an OCI image, and in what is made of it."""
-        return {
+        labels = {
             "org.opencontainers.image.title": self.name,
             "org.envforge.version": self.version,
             "org.envforge.prefix": self.prefix,
             "org.envforge.platform": self.platform,
             "org.envforge.lock": f"sha256:{self.lock}",
-            "org.envforge.receipt": f"sha256:{self.receipt}",
+            "org.envforge.receipt": f"sha256:{self.receipt}" if self.receipt else "",
         }
+        return {key: value for key, value in labels.items() if value}
 
     @classmethod
     def of_labels(cls, labels: Mapping[str, str]) -> ImageFacts | None:
@@ -73,12 +83,12 @@ class ImageFacts:
 
         :raises InputError: if they say it in no form that envforge writes.
         """
-        if "org.envforge.receipt" not in labels:
+        if "org.envforge.lock" not in labels:
             return None
         prefix, lock, receipt = (
             labels.get(f"org.envforge.{key}", "") for key in ("prefix", "lock", "receipt")
         )
-        if not _DIGEST.fullmatch(lock) or not _DIGEST.fullmatch(receipt):
+        if not _DIGEST.fullmatch(lock) or not (receipt == "" or _DIGEST.fullmatch(receipt)):
             raise InputError(
                 "a label of the image is no digest", at="org.envforge.lock, org.envforge.receipt"
             )
@@ -119,11 +129,11 @@ class BaseImage:
             return cls._docker(rest.removeprefix("//"), forms)
         if agent not in agents or not rest:
             raise InputError(f"{redacted(text)!r} is no base image", at="--base", do=forms)
-        if agent == "oci-archive" and ":" in rest:
+        if agent.endswith("-archive") and ":" in rest:
             raise InputError(
                 "an archive is named by its path alone, without a tag and without a colon in it",
                 at=f"--base {text}",
-                do="--base oci-archive:PATH   # rename the file where its name has a colon",
+                do=f"--base {agent}:PATH   # rename the file where its name has a colon",
             )
         return cls(agent=agent, reference=rest)
 

@@ -9,13 +9,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage, Lockfile
 
 __all__ = [
-    "RUNTIME_GROUP", "RUNTIME_PLATFORMS", "is_usable_python", "runtime_key", "runtime_rows", "runtime_text"
-]  # fmt: skip
+    "RUNTIME_GROUP",
+    "RUNTIME_PLATFORMS",
+    "MadeRuntime",
+    "RuntimeFacts",
+    "is_usable_python",
+    "runtime_key",
+    "runtime_rows",
+    "runtime_text",
+]
 
 RUNTIME_PLATFORMS = ("linux-64", "linux-aarch64")
 """Where the node's half runs: py-rattler has wheels for these."""
@@ -24,6 +33,29 @@ RUNTIME_GROUP = "envforge.runtime"
 _OLDEST = (3, 10)
 _OTHER_PYTHON = re.compile(r"pypy|graalpy|cp\d+t(_|$)")
 """Builds that no wheel of the stable ABI fits: other interpreters, and CPython without its lock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeFacts:
+    """What there is to know about a runtime's file: its sha256 in hex and its size in bytes.
+
+    ``glibc`` is the lowest that it runs on, ``python`` its Python's version; ``files`` and ``kib`` are what
+    it takes when it is unpacked: files and directories, and kibibytes.
+    """
+
+    sha256: str
+    size: int
+    glibc: str
+    python: str
+    files: int
+    kib: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeRuntime(RuntimeFacts):
+    """A runtime as one file, which is at ``path``."""
+
+    path: Path
 
 
 def runtime_key(platform: str) -> str:

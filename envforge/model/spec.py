@@ -47,12 +47,15 @@ class EnvironmentSpec:
     """Channels in priority order, conda dependencies, PyPI requirements and where to look for them.
 
     A PyPI requirement may be the path of a project, relative to the first of ``sources``.  ``constraints``
-    limit the versions of what is needed anyway.  ``indexes`` are simple index URLs, the first the default
-    one; empty means PyPI.  ``index_of`` are projects, by canonical name, and the one index each is taken
-    from.  ``find_links`` are directories, or pages, of artifacts.  ``no_binary`` are the projects that are
-    built from their sdist.  ``prerelease`` allows pre-releases of every project.  ``python`` is the Python,
-    as ``3.11`` or ``3.11.9``, of an environment that brings none of its own.  ``assumed`` is what the targets
-    are said to offer.  ``sources`` are the paths that were read, as they were given.
+    limit the versions of projects that are needed anyway, ``conda_constraints`` those of conda packages.
+    ``channel_priority`` is one of :data:`CHANNEL_PRIORITIES`, ``exclude_newer`` what
+    :func:`~envforge.model.moments.cutoff` reads; ``None`` where nothing is said.  ``indexes`` are simple
+    index URLs, the first the default one; empty means PyPI.  ``index_of`` are projects, by canonical name,
+    and the one index each is taken from.  ``find_links`` are directories, or pages, of artifacts.
+    ``no_binary`` are the projects that are built from their sdist.  ``prerelease`` allows pre-releases of
+    every project.  ``python`` is the Python, as ``3.11`` or ``3.11.9``, of an environment that brings none of
+    its own.  ``assumed`` is what the targets are said to offer.  ``sources`` are the paths that were read, as
+    they were given.
     """
 
     name: str | None
@@ -61,6 +64,9 @@ class EnvironmentSpec:
     conda: tuple[Line, ...]
     pip: tuple[Line, ...] = ()
     constraints: tuple[Line, ...] = ()
+    conda_constraints: tuple[Line, ...] = ()
+    channel_priority: str | None = None
+    exclude_newer: str | None = None
     indexes: tuple[str, ...] = ()
     index_of: tuple[tuple[str, str], ...] = ()
     find_links: tuple[str, ...] = ()
@@ -81,6 +87,10 @@ class EnvironmentSpec:
     def constraints_for(self, platform: str) -> tuple[Line, ...]:
         """The limits on PyPI versions that count for ``platform``, in the order they were written."""
         return tuple(_applying(self.constraints, platform))
+
+    def conda_constraints_for(self, platform: str) -> tuple[Line, ...]:
+        """The limits on conda packages that count for ``platform``, in the order they were written."""
+        return tuple(_applying(self.conda_constraints, platform))
 
     def assumed_for(self, platform: str) -> tuple[VirtualPackage, ...]:
         """What the specification says ``platform`` offers."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, urlsplit, urlunsplit
 
-__all__ = ["public_url", "redacted", "with_login", "without_secrets"]
+__all__ = ["filled_in", "public_url", "redacted", "with_login", "without_secrets"]
 
 _LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<login>[^/?#\s]*)@")
 _TOKEN = re.compile(r"/t/(?P<token>[^/\s]+)(?=/|$)")
@@ -39,6 +39,23 @@ def without_secrets(url: str, *, tokens: bool) -> str:
     if tokens and "/t/" in url and not url.startswith("file:"):
         url = _TOKEN.sub(lambda found: found[0] if _VARIABLE.fullmatch(found["token"]) else "", url)
     return url
+
+
+def filled_in(url: str, variables: Mapping[str, str]) -> str:
+    """``url`` with the values of the variables that its user, password and ``/t/TOKEN`` are.
+
+    :raises KeyError: for a variable that is not set, with its name.
+    """
+
+    def value(part: str) -> str:
+        match = _VARIABLE.fullmatch(part)
+        return quote(variables[match[1].strip("{}")], safe="") if match is not None else part
+
+    match = _LOGIN.match(url)
+    if match is not None:
+        login = ":".join(map(value, match["login"].split(":", 1)))
+        url = f"{match['scheme']}{login}@{url[match.end() :]}"
+    return _TOKEN.sub(lambda found: f"/t/{value(found['token'])}", url)
 
 
 def _kept_login(scheme: str, login: str) -> str:

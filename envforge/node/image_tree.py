@@ -15,7 +15,7 @@ from envforge.edges.scratch import write_beside
 from envforge.edges.store import Store
 from envforge.errors import InputError
 from envforge.formats import receipt_json
-from envforge.model.image import ImageFacts, check_image_prefix
+from envforge.model.image import GPU_VARIABLES, ImageFacts, check_image_prefix
 from envforge.model.receipt import Receipt
 from envforge.node.install import InstallOptions, host_platform, new_receipt, planned, tell, tool_versions
 from envforge.node.linking.build import Workshop, build_tree
@@ -45,13 +45,14 @@ class ImageTree:
     """A tree that is ready to be put into an image.
 
     ``variables`` is what activation sets, ``None`` for what it removes; ``facts`` what the image will say of
-    itself, with the kind ``environment``.
+    itself, with the kind ``environment``; ``gpu`` whether it was locked for machines with one.
     """
 
     path: Path
     receipt: Receipt
     variables: Mapping[str, str | None]
     facts: ImageFacts
+    gpu: bool = False
 
     def environment(self, below: Mapping[str, str]) -> dict[str, str]:
         """The variables of a process in the image, as activation sets them.
@@ -60,6 +61,8 @@ class ImageTree:
         """
         found = {name: value for name, value in below.items() if name not in self.variables}
         found |= {name: value for name, value in self.variables.items() if value is not None}
+        if self.gpu:
+            found = GPU_VARIABLES | found
         path = below.get("PATH") or _PATH
         return {**found, "CONDA_SHLVL": "1", "PATH": f"{self.facts.prefix}/bin:{path}"}
 
@@ -90,6 +93,7 @@ def make_image_tree(
     text = receipt_json.write(receipt)
     write_beside(built.path / RECEIPT, text)
     lockfile = source.lockfile
+    target = lockfile.target(options.platform)
     return ImageTree(
         path=built.path,
         receipt=receipt,
@@ -103,6 +107,7 @@ def make_image_tree(
             receipt=hashlib.sha256(text.encode()).hexdigest(),
             version=tool_versions()["envforge"],
         ),
+        gpu=target is not None and target.version("__cuda") is not None,
     )
 
 

@@ -19,6 +19,7 @@ from envforge.edges.scratch import disk_error
 from envforge.edges.store import KINDS, Store
 from envforge.edges.wheels import tree_hashes
 from envforge.errors import CouldNotError, EnvforgeError
+from envforge.formats import runtime_json
 
 __all__ = ["Altered", "StoreEntry", "altered", "entries", "prune", "remove"]
 
@@ -28,7 +29,7 @@ _DAY = 24 * 3600
 
 @dataclass(frozen=True, kw_only=True)
 class StoreEntry:
-    """One artifact, unpacked package, list of that, or package's bytecode in a layer of a store.
+    """One artifact, unpacked package, list of that, package's bytecode, or note in a layer of a store.
 
     ``size`` are bytes and ``files`` counts of what is not counted before, as one file may be there twice;
     ``used`` is when it was last of use to an installation, in seconds since 1970.
@@ -156,6 +157,9 @@ def _first_altered(entry: StoreEntry) -> str | None:
             return None if file_sha256(entry.path) == entry.sha256 else entry.path.name
         if entry.kind == "lists":
             return None if read_listing(entry.path) is not None else entry.path.name
+        if entry.kind == "runtimes":
+            runtime_json.read(entry.path.read_text(encoding="utf-8"))
+            return None
         hashes = _bytecode_hashes(entry.path) if entry.kind == "bytecode" else _package_hashes(entry.path)
         for name, sha256 in hashes.items():
             if file_sha256(entry.path / name) != sha256:

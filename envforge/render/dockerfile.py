@@ -7,9 +7,9 @@ import posixpath
 import envforge
 from envforge.errors import InputError
 from envforge.formats.dockerfile import check, context_path, label_value
-from envforge.model.image import BaseImage, check_image_prefix
+from envforge.model.image import GPU_VARIABLES, BaseImage, check_image_prefix
 from envforge.node.using.activate import label
-from envforge.render.recipe import HostMpi, printed
+from envforge.render.recipe import HostMpi, printed, recipe_labels
 from envforge.render.sources import RecipeSource
 
 __all__ = ["dockerfile", "image_tag"]
@@ -37,6 +37,14 @@ def dockerfile(
             do=f"envforge bundle {source.path if source.kind != 'prefix' else ''}".rstrip()
             + "   # then: envforge render dockerfile BUNDLE",
         )
+    if mpi is not None and mpi.preloaded:
+        raise InputError(
+            f"the {mpi.preloaded} in the environment comes before the cluster's, and a Dockerfile cannot "
+            "say otherwise",
+            at="--mpi bind",
+            do="lock a stub: mpich=*=external_* of conda-forge/label/mpi-external; or: envforge render "
+            "singularity BUNDLE",
+        )
     check_image_prefix(prefix)
     name = label_value(source.name, what="the lock's name", at="the lock's name")
     values: dict[str, object] = {
@@ -46,11 +54,13 @@ def dockerfile(
         "bundle": context_path(source.path, what="the path of the bundle", at="BUNDLE"),
         "lock_name": name,
         "lock_digest": source.digest,
+        "labels": recipe_labels(source, base, prefix),
         "shown": label(name),
         "tag": image_tag(name),
         "file": file,
         "prefix": prefix,
         "parent": posixpath.dirname(prefix),
+        "gpu_variables": GPU_VARIABLES,
         "mpi": mpi,
     }
     recipe = printed("dockerfile.j2", values)

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
+import envforge
 from envforge.errors import InputError
+from envforge.model.image import BaseImage, ImageFacts
 from envforge.render.sources import RecipeSource
 
-__all__ = ["DISTRIBUTION", "HostMpi", "printed"]
+__all__ = ["DISTRIBUTION", "HostMpi", "printed", "recipe_labels"]
 
 DISTRIBUTION = "envforge-hpc"
 """What pip calls this tool.  The name ``envforge`` belongs to another project on the public index."""
@@ -22,10 +24,13 @@ _DIRECTORY = re.compile(r"(?:/[A-Za-z0-9_+@=][A-Za-z0-9._+@=-]*)+")
 class HostMpi:
     """A cluster's own MPI in place of that in the image (the bind model): the directories of its libraries.
 
-    Without any, the MPI in the image is started by the cluster's launcher (the hybrid model).
+    Without any, the MPI in the image is started by the cluster's launcher (the hybrid model).  ``preloaded``
+    is the library that has to be loaded before anything else, because conda packages look for theirs in the
+    environment (``DT_RPATH``) before they heed ``LD_LIBRARY_PATH``; empty where there is none in it.
     """
 
     directories: tuple[str, ...] = ()
+    preloaded: str = ""
 
     @classmethod
     def of(cls, text: str, source: RecipeSource) -> HostMpi:
@@ -52,7 +57,36 @@ class HostMpi:
                 at=f"--mpi {text}",
                 do="add mpich, for which the MPI of most clusters can stand, or leave --mpi out",
             )
-        return cls(directories=directories)
+        if not directories and not source.mpi.own:
+            raise InputError(
+                "the environment has no MPI of its own: it takes the cluster's",
+                at=f"--mpi {text}",
+                do="--mpi bind:/DIR/OF/LIBMPI",
+            )
+        return cls(
+            directories=directories, preloaded=source.mpi.soname if directories and source.mpi.own else ""
+        )
+
+
+def recipe_labels(source: RecipeSource, base: BaseImage, prefix: str) -> dict[str, str]:
+    """What an image that is built from a recipe says of itself, as one that envforge writes does."""
+    facts = ImageFacts(
+        kind="root",
+        prefix=prefix,
+        platform=source.platforms[0].partition(":")[0] if len(source.platforms) == 1 else "",
+        name=source.name,
+        lock=source.digest,
+        receipt="",
+        version=envforge.__version__,
+    )
+    labels = facts.labels() | {
+        "org.envforge.lock.name": source.name,
+        "org.envforge.lock.sha256": source.sha256,
+        "org.envforge.base": str(base),
+        "org.envforge.cuda": source.cuda or "",
+        "org.envforge.mpi": source.mpi.family if source.mpi else "",
+    }
+    return {key: value for key, value in labels.items() if value}
 
 
 def printed(template: str, values: Mapping[str, object]) -> str:

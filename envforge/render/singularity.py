@@ -11,7 +11,7 @@ from envforge.errors import InputError
 from envforge.formats.singularity import check, files_word, header_value, printable
 from envforge.model.image import BaseImage, check_image_prefix
 from envforge.node.proving.scan import RECEIPT
-from envforge.render.recipe import DISTRIBUTION, HostMpi, printed
+from envforge.render.recipe import DISTRIBUTION, HostMpi, printed, recipe_labels
 from envforge.render.sources import RecipeSource
 
 __all__ = ["ARCHIVE", "recipe_base", "singularity"]
@@ -70,7 +70,7 @@ def singularity(
         "parent": posixpath.dirname(prefix),
         "name": posixpath.basename(prefix),
         "receipt": RECEIPT,
-        "platform": source.platforms[0].partition(":")[0] if len(source.platforms) == 1 else "",
+        "labels": recipe_labels(source, base, prefix),
         "mpi": mpi,
     }
     kind = source.kind if source.kind in ("bundle", "prefix") else "tool"

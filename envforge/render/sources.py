@@ -10,7 +10,7 @@ from pathlib import Path
 from envforge.edges.hashing import file_sha256
 from envforge.errors import EnvforgeError, InputError
 from envforge.model.lockfile import LockedPackage, Lockfile
-from envforge.model.mpi import mpi_family
+from envforge.model.mpi import Mpi, mpi_of
 from envforge.model.urls import redacted
 from envforge.node.proving.receipts import read_receipt
 from envforge.node.sources.bundles import Bundle
@@ -26,7 +26,7 @@ class RecipeSource:
     ``kind`` is ``bundle``, ``mirror``, ``lockfile`` or ``prefix``; ``sha256`` that of the lockfile that is
     shared, ``digest`` that of what it locks, ``file_sha256`` that of a bundle.  ``platforms`` says for each
     Linux platform that can be installed what was assumed of it; ``has_python`` is whether each of them has a
-    conda python.  ``cuda`` is the CUDA that was assumed of the driver, ``mpi`` the family of the MPI in it.
+    conda python.  ``cuda`` is the CUDA that was assumed of the driver, ``mpi`` the MPI in it.
     ``prefix`` and ``generation`` are the paths of a prefix that is there, ``verifies`` whether an envforge is
     in it.
     """
@@ -39,7 +39,7 @@ class RecipeSource:
     platforms: tuple[str, ...]
     has_python: bool
     cuda: str | None = None
-    mpi: str | None = None
+    mpi: Mpi | None = None
     file_sha256: str = ""
     prefix: str = ""
     generation: str = ""
@@ -72,7 +72,7 @@ def from_bundle(path: Path) -> RecipeSource:
         platforms=(_assumed(lockfile, platform),),
         has_python=_has_python(rows),
         cuda=_cuda(lockfile, (platform,)),
-        mpi=mpi_family(rows),
+        mpi=mpi_of(rows),
         verifies=True,
     )
 
@@ -94,7 +94,7 @@ def from_prefix(path: Path) -> RecipeSource:
         platforms=(_assumed(lockfile, receipt.platform),),
         has_python=_has_python(rows),
         cuda=_cuda(lockfile, (receipt.platform,)),
-        mpi=mpi_family(rows),
+        mpi=mpi_of(rows),
         prefix=str(receipt.prefix),
         generation=receipt.generation,
         verifies=(tree / ".envforge" / "bin" / "envforge").is_file(),
@@ -172,7 +172,7 @@ def _source(
         platforms=tuple(_assumed(lockfile, platform) for platform in usable),
         has_python=all(map(_has_python, usable.values())),
         cuda=_cuda(lockfile, usable),
-        mpi=next(filter(None, map(mpi_family, usable.values())), None),
+        mpi=next(filter(None, map(mpi_of, usable.values())), None),
     )
 
 

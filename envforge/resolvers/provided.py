@@ -6,6 +6,7 @@ package's sha256.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from envforge.model.access import Access
 from envforge.model.lockfile import LockedPackage, canonical_name
 from envforge.model.spec import Line
 from envforge.reporting import Reporter
-from envforge.resolvers._request import requirement_name
-from envforge.resolvers.client import conda_client
 from envforge.resolvers.conda import CondaRecord
+from envforge.resolvers.conda.client import conda_client
+from envforge.resolvers.pypi.request import requirement_name
 
 if TYPE_CHECKING:
     from rattler import Client
@@ -55,6 +56,37 @@ KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Packages whose files do not tell: programs and libraries that PyPI has in wheels, and one library of which
 PyPI has four editions.  Version numbers are the same in both places."""
+
+
+OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "astropy-base": "astropy",
+        "brotli-python": "brotli",
+        "cupy-core": "cupy",
+        "dask-core": "dask",
+        "iris": "scitools-iris",
+        "matplotlib-base": "matplotlib",
+        "msgpack-python": "msgpack",
+        "py-lief": "lief",
+        "py-xgboost": "xgboost",
+        "pyarrow-core": "pyarrow",
+        "pyqt": "pyqt5",
+        "pytables": "tables",
+        "python-duckdb": "duckdb",
+        "python-eccodes": "eccodes",
+        "python-flatbuffers": "flatbuffers",
+        "python-graphviz": "graphviz",
+        "python-igraph": "igraph",
+        "python-kaleido": "kaleido",
+        "python-tzdata": "tzdata",
+        "python-xxhash": "xxhash",
+        "pytorch": "torch",
+        "ray-core": "ray",
+        "seaborn-base": "seaborn",
+        "tensorflow-base": "tensorflow",
+    }
+)
+"""What is provided by packages that are called otherwise, for where their files cannot be looked into."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +138,7 @@ def provided_by(
 
     What a person says of a package counts; else what its files tell, and what :data:`KNOWN` adds to that.
     A package whose file list cannot be had, because the channel does not hold the file or we are offline, is
-    taken to provide its own name, which is said.
+    taken to provide its own name, or that in :data:`OTHER_NAMES`, which is said.
 
     :param cache: where the answers are kept.
     :param channels: how their channels are reached.
@@ -121,12 +153,13 @@ def provided_by(
             if (record.name, name) not in told:
                 found.append(Distribution(name=name, version=record.version, conda=record, path=None))
     found.sort(key=lambda one: (one.name, one.conda.name))
-    guessed = [one.name for one in found if one.guessed]
+    guessed = sorted({one.conda.name for one in found if one.guessed})
     if guessed:
         listed = ", ".join(guessed[:4]) + (", …" if len(guessed) > 4 else "")
+        what = f"{len(guessed)} packages ({listed})" if len(guessed) > 1 else guessed[0]
         reporter.note(
-            f"the files of {len(guessed)} packages ({listed}) cannot be looked into: "
-            "each is taken to provide the distribution of its own name; the setting `provides` can say more"
+            f"the files of {what} cannot be looked into: what they provide is guessed by name; "
+            "the setting `provides` can say more"
         )
     return tuple(found)
 
@@ -159,7 +192,7 @@ async def _of(record: CondaRecord, cache: Path, channels: Channels, *, offline: 
             remembered, cache, record.sha256, lambda: _listed(record, channels, offline=offline)
         )
     except FileNotFoundError:
-        name = canonical_name(record.name)
+        name = OTHER_NAMES.get(record.name, canonical_name(record.name))
         return [Distribution(name=name, version=record.version, conda=record, path=None, guessed=True)]
     return _distributions(record, text.splitlines())
 
@@ -220,17 +253,35 @@ async def _open(record: CondaRecord, channels: Channels) -> PackageArchive:
         ) from error
 
 
-def metadata_of_provided(distribution: Distribution, channels: Channels) -> str | None:
-    """The METADATA of a distribution inside its conda package, or ``None`` where it cannot be had."""
-    if distribution.path is None or not distribution.path.endswith(("METADATA", "PKG-INFO")):
+def metadata_of_provided(
+    distribution: Distribution, channels: Channels, *, cache: Path, offline: bool = False
+) -> str | None:
+    """The METADATA of a distribution inside its conda package, or ``None`` where it cannot be had.
+
+    :param cache: where it is kept.
+    :raises CouldNotError: if the channel cannot be read.
+    """
+    path, record = distribution.path, distribution.conda
+    if path is None or not path.endswith(("METADATA", "PKG-INFO")):
         return None
 
     async def read() -> bytes | None:
-        archive = await _open(distribution.conda, channels)
-        return await archive.read_file(str(distribution.path))
+        archive = await _open(record, channels)
+        return await archive.read_file(path)
 
-    content = _run(read())
-    return None if content is None else content.decode("utf-8", "replace")
+    def fetched() -> str:
+        if offline and channels.local(record.url) is None:
+            raise FileNotFoundError(record.url)
+        content = _run(read())
+        if content is None:
+            raise FileNotFoundError(path)
+        return content.decode("utf-8", "replace")
+
+    key = record.sha256 and hashlib.sha256(f"{record.sha256} {path}".encode()).hexdigest()
+    try:
+        return remembered(cache / "provided-metadata", key, fetched)
+    except FileNotFoundError:
+        return None
 
 
 def met_by_conda(

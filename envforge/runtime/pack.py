@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from envforge.edges.ustar import END, header, padding
+from envforge.formats.elf_stripped import StrippedElf, strip_elf
 from envforge.formats.gzip_members import gzip_members
 
 __all__ = ["Packed", "pack"]
@@ -51,9 +52,10 @@ def _tar(files: Mapping[str, Path | bytes], library: str, packed: Packed) -> Ite
         if data is None:
             continue
         yield from _folders(f"{ROOT}/{name}", made, packed)
-        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        stripped = _stripped(data)
+        size = stripped.size if stripped else _size(data)
         yield header(f"{ROOT}/{name}", size=size, mode=_mode(files[name]))
-        yield from _content(data)
+        yield from _content(data, stripped)
         yield padding(size)
         packed.files += 1
         packed.kib += -(-size // 4096) * 4
@@ -71,13 +73,29 @@ def _folders(name: str, made: set[str], packed: Packed) -> Iterator[bytes]:
             yield header(folder, size=0, mode=0o755, directory=True)
 
 
-def _content(data: Path | bytes) -> Iterator[bytes]:
+def _stripped(data: Path | bytes) -> StrippedElf | None:
+    if isinstance(data, bytes):
+        return None
+    with data.open("rb") as file:
+        return strip_elf(file)
+
+
+def _size(data: Path | bytes) -> int:
+    return len(data) if isinstance(data, bytes) else data.stat().st_size
+
+
+def _content(data: Path | bytes, stripped: StrippedElf | None) -> Iterator[bytes]:
     if isinstance(data, bytes):
         yield data
         return
+    head, end, tail = (stripped.head, stripped.end, stripped.tail) if stripped else (b"", _size(data), b"")
+    yield head
     with data.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        at = file.seek(len(head))
+        while chunk := file.read(min(_CHUNK, end - at)):
+            at += len(chunk)
             yield chunk
+    yield tail
 
 
 def _mode(data: Path | bytes) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from envforge.edges.fetch import Fetcher
@@ -12,32 +11,22 @@ from envforge.edges.store import Store
 from envforge.errors import CouldNotError, EnvforgeError, InputError
 from envforge.formats.gzip_members import is_canonical
 from envforge.model.lockfile import LockedPackage, Lockfile
-from envforge.model.runtime import RUNTIME_PLATFORMS, is_usable_python, runtime_key, runtime_rows
+from envforge.model.runtime import (
+    RUNTIME_PLATFORMS,
+    MadeRuntime,
+    is_usable_python,
+    runtime_key,
+    runtime_rows,
+)
 from envforge.reporting import Reporter
+from envforge.runtime.kept import keep_runtime, kept_runtime, recipe
 from envforge.runtime.pack import pack
 from envforge.runtime.tree import RuntimeTree, link_runtime
 from envforge.runtime.wheels import find_wheel, indexes_of_environment, pinned_wheels
 
-__all__ = ["MadeRuntime", "make_runtime"]
+__all__ = ["make_runtime"]
 
 _WITHOUT = "or leave it out: envforge bundle --no-runtime"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MadeRuntime:
-    """A runtime as one file, ``path``, with its size in bytes and sha256 in hex.
-
-    ``glibc`` is the lowest that it runs on, ``python`` its Python's version; ``files`` and ``kib`` are what
-    it takes when it is unpacked.
-    """
-
-    path: Path
-    sha256: str
-    size: int
-    glibc: str
-    python: str
-    files: int
-    kib: int
 
 
 def make_runtime(
@@ -52,7 +41,9 @@ def make_runtime(
     indexes: Sequence[str] = (),
     runtime_lock: Lockfile | None = None,
 ) -> MadeRuntime:
-    """Make ``work/runtime.tar.gz``: the same bytes from the same packages and release, on any machine.
+    """Make a runtime: the same bytes from the same packages and release, on any machine.
+
+    One that was made before of the same is in the store, and is not made again.
 
     :param platform: ``linux-64`` or ``linux-aarch64``, whatever this machine is.
     :param artifact: where the artifact of a conda row is; ``None`` to take it from the store, or fetch it.
@@ -65,6 +56,15 @@ def make_runtime(
     """
     try:
         rows = _rows(lockfile, platform, runtime_lock)
+        if not is_canonical():
+            reporter.note(
+                "the module deflate is linked to another libdeflate than its wheel's: this runtime works, "
+                "but its bytes are not those that other machines make"
+            )
+        key = recipe(rows, platform)
+        kept = kept_runtime(store, key)
+        if kept is not None:
+            return kept
         conda = [row for row in rows if row.manager == "conda"]
         wheels = [row for row in rows if row.manager == "pip"]
         reporter.step(f"making the runtime for {platform}: {len(conda)} conda packages, {len(wheels)} wheels")
@@ -78,13 +78,9 @@ def make_runtime(
             error.do = f"{error.do}   # {_WITHOUT}" if error.do else _WITHOUT
         raise
     made = _packed(tree, work)
-    if not is_canonical():
-        reporter.note(
-            "the module deflate is linked to another libdeflate than its wheel's: this runtime works, but "
-            "its bytes are not those that other machines make"
-        )
     for name in ("tree", "view", "unpacked"):
         remove_tree(work / name)
+    keep_runtime(store, key, made)
     return made
 
 

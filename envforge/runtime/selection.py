@@ -9,7 +9,7 @@ is left out by not being one of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ __all__ = ["LEFT_OUT", "Selection", "select"]
 LEFT_OUT = {
     "config-[^/]*": "for linking programs to libpython: 5 to 60 MB",
     "(.*/)?(test|tests|idle_test)": "tests of the standard library: 30 MB",
-    ".*/ed25519/test_data": "securesystemslib's: 2.4 MB",
     "idlelib|tkinter|turtledemo|turtle.py": "windows on a screen",
     "lib-dynload/_(tkinter|sqlite3|curses.*|gdbm|dbm|crypt|lsprof)[.].*": "and the libraries of these",
     "lib-dynload/(readline|nis|audioop|ossaudiodev|spwd).*": "and the libraries of these",
@@ -34,10 +33,24 @@ LEFT_OUT = {
     "_pydecimal.py|_pyio.py|_pyrepl": "what is there in C, and what is for people at a prompt",
     r"(.*/)?__pycache__/[^/]*\.opt-[12]\.pyc": "bytecode for -O and -OO, which nothing here is started with",
     r".*\.(exe|a|h|c)": "for another system, or for compilers",
+    r"site-packages/[^/]+\.dist-info/(RECORD|INSTALLER|sboms)": "in the receipt, or the bundle's own list",
+    "site-packages/securesystemslib/_vendor/.*test.*": "tests of what it has of others: 2.4 MB",
+    "site-packages/click/testing.py": "for those who write programs",
 }
-"""Paths below ``lib/pythonX.Y`` that are left out, as patterns of a whole path or directory, and why."""
+"""Paths below ``lib/pythonX.Y`` that are left out, as patterns of a whole path or directory, and why.
 
-_LEFT_OUT = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
+Those of the standard library mean nothing below ``site-packages``, where names are a wheel's own.
+"""
+
+_WHEELS = "site-packages/"
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+
+
+_OF_WHEELS = _any_of(pattern for pattern in LEFT_OUT if pattern.startswith(_WHEELS))
+_OF_PYTHON = _any_of(pattern for pattern in LEFT_OUT if not pattern.startswith(_WHEELS))
 _BYTECODE = re.compile(r"(.*/)?__pycache__/([^/.]+)\.[^/]*\.pyc")
 _SYSTEM = re.compile(r"lib(c|m|dl|rt|util|pthread|resolv|nsl|anl)\.so\.\d+|ld-linux[\w-]*\.so\.\d+")
 """What glibc brings, which must be the node's own."""
@@ -89,10 +102,9 @@ def _files(directory: Path) -> Iterator[Path]:
 
 def _is_left_out(name: str) -> bool:
     """Whether a pattern names the path or a directory above it."""
-    if name.startswith("site-packages/"):
-        return False
+    pattern = _OF_WHEELS if name.startswith(_WHEELS) else _OF_PYTHON
     parts = name.split("/")
-    return any(_LEFT_OUT.fullmatch("/".join(parts[: end + 1])) for end in range(len(parts)))
+    return any(pattern.fullmatch("/".join(parts[: end + 1])) for end in range(len(parts)))
 
 
 def _is_orphan(name: str, kept: Mapping[str, Path]) -> bool:

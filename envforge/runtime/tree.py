@@ -11,9 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from envforge.edges.linking import Linker
 from envforge.edges.store import Store, StoredTree
@@ -22,20 +20,13 @@ from envforge.model.lockfile import LockedPackage
 from envforge.node.linking.conda import ExtractedPackage, link_packages, python_version, site_packages_of
 from envforge.node.linking.placing import check_places, winners
 from envforge.node.linking.wheels import Target, link_wheels, place_wheels
+from envforge.runtime.own import own_files
 from envforge.runtime.selection import select
-
-if TYPE_CHECKING:
-    from importlib.abc import Traversable
 
 __all__ = ["RuntimeTree", "link_runtime"]
 
 NOWHERE = Path("/nonexistent/envforge")
 _JOBS = 4
-_NOT_OURS = ("demo", "__pycache__")
-_TEXTS = ("py.typed", "templates/bundle.sh", "templates/probe.sh")
-"""Of envforge itself: what makes examples and recipes."""
-_OF_WHEELS = re.compile(r"[^/]+\.dist-info/(RECORD|INSTALLER|sboms/.*)")
-"""What no runtime needs: it is in the receipt, or in the bundle's own list."""
 _TAG = re.compile(r"manylinux_(\d+)_(\d+)_|manylinux(1|2010|2014)_")
 _OLD_TAGS = {"1": (2, 5), "2010": (2, 12), "2014": (2, 17)}
 
@@ -91,12 +82,8 @@ def link_runtime(
     _link_wheels(wheels, unpack, tree, site_packages)
     library = site_packages.rpartition("/")[0]
     chosen = select(tree, library, platform)
-    found: dict[str, Path | bytes] = {
-        name: path
-        for name, path in chosen.files.items()
-        if not _OF_WHEELS.fullmatch(name.removeprefix(f"{site_packages}/"))
-    }
-    found |= {f"{site_packages}/envforge/{name}": data for name, data in _own(files("envforge")).items()}
+    found: dict[str, Path | bytes] = {**chosen.files}
+    found |= {f"{site_packages}/envforge/{name}": data for name, data in own_files().items()}
     return RuntimeTree(
         files=dict(sorted(found.items())),
         library=library,
@@ -116,19 +103,6 @@ def _link_wheels(
     placed = place_wheels(rows, unpack, site_packages, jobs=_JOBS)
     check_places(placed, tree, {}, site_packages)
     link_wheels(placed, winners(placed), Target(tree, NOWHERE, site_packages, Linker()))
-
-
-def _own(folder: Traversable, path: str = "") -> dict[str, bytes]:
-    """Envforge's own files, by path: from its resources, because an editable install has no list of them."""
-    found: dict[str, bytes] = {}
-    for entry in folder.iterdir():
-        name = f"{path}{entry.name}"
-        if entry.is_dir():
-            if name not in _NOT_OURS and entry.name != "__pycache__":
-                found |= _own(entry, f"{name}/")
-        elif name.endswith(".py") or name in _TEXTS or path == "node/using/activation/":
-            found[name] = entry.read_bytes().replace(b"\r\n", b"\n")
-    return found
 
 
 def _glibc(packages: Sequence[ExtractedPackage], wheels: Sequence[LockedPackage]) -> tuple[int, int]:

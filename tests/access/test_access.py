@@ -18,12 +18,17 @@ import pytest
 
 from envforge.demo.channel import ChannelBuilder
 from envforge.demo.interpreter import host_platform
-from envforge.demo.packages import File, Package
+from envforge.demo.packages import File, Package, noarch_python
 from envforge.edges.credentials import Login
 from envforge.edges.fetch import Fetcher
 from envforge.errors import CouldNotError, InputError
 from envforge.model.access import Access
-from envforge.resolvers.client import conda_client
+from envforge.model.platforms import Target
+from envforge.reporting import Recorder
+from envforge.resolvers.conda import CondaRequest
+from envforge.resolvers.conda.client import conda_client
+from envforge.resolvers.conda.solver import Solver
+from envforge.resolvers.provided import Channels, metadata_of_provided, provided_by
 from tests.conftest import Shell
 
 ADA = "Basic " + base64.b64encode(b"ada:secret").decode()
@@ -238,6 +243,34 @@ def test_the_keyring_is_asked_for_a_channel_only_where_it_refuses(
     )
     assert done.stdout.splitlines() == said, done.stderr
     assert (ADA in [shown for _, shown in host.asked]) == (said == ["True"])
+
+
+def test_what_a_package_brings_is_known_offline_once_it_was_looked_at(
+    host: Host, builder: ChannelBuilder, tmp_path: Path
+) -> None:
+    builder.add(noarch_python("pytorch", "2.0", {}, requires=('fast; extra == "cuda"',)))
+    stock(host, builder, "/chan")
+    channels = Channels(urls=(f"{host.url}/chan",), access=Access())
+    request = CondaRequest(
+        channels=channels.urls, specs=(), target=Target(platform="linux-64", virtual_packages=())
+    )
+    records = Solver(cache=tmp_path / "cache", channels=channels.urls).known(request, ["pytorch"])
+
+    def asked(cache: str, *, offline: bool) -> tuple[str, str | None]:
+        said = Recorder()
+        [one] = provided_by(
+            records, cache=tmp_path / cache, reporter=said, channels=channels, offline=offline
+        )
+        text = metadata_of_provided(one, channels, cache=tmp_path / cache, offline=offline)
+        assert one.guessed == any("the files of pytorch cannot be looked into" in line for line in said.notes)
+        return one.name, text
+
+    name, text = asked("cache", offline=False)
+    assert (name, 'extra == "cuda"' in (text or "")) == ("pytorch", True)
+    host.asked.clear()
+    assert asked("cache", offline=True) == (name, text)
+    assert asked("empty", offline=True) == ("torch", None)
+    assert not host.asked
 
 
 def test_the_keyring_is_asked_for_an_index_only_where_it_refuses(
@@ -496,7 +529,10 @@ def test_a_site_says_which_channels_may_be_used(filled: ChannelBuilder, envforge
     envforge("mirror", "conda-lock.yml", "mirror")
     (envforge.cwd / "own.toml").write_text('allowed-channels = ["conda-forge"]\n')
     env = {"ENVFORGE_CONFIG": "own.toml"}
-    for words in (("lock", "-U"), ("install", "mirror", "--prefix", "p")):
+    # Before anything is asked of it.
+    (envforge.cwd / "other.yml").write_text("channels: ['http://127.0.0.1:9']\ndependencies: [a]\n")
+    envforge("lock", "other.yml", env=env, status=None).assert_error(2, "http://127.0.0.1:9 may not be used")
+    for words in (("lock", "-U"), ("mirror", "conda-lock.yml", "m"), ("install", "mirror", "--prefix", "p")):
         refused = envforge(*words, env=env, status=None)
         refused.assert_error(
             2, f"the channel {url} may not be used here", "https://conda.anaconda.org/conda-forge"

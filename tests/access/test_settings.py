@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envforge.cli.defaults import check_allowed
 from envforge.errors import EnvforgeError, InputError
 from envforge.settings import KEYS, load_settings, variable_of
 from tests.conftest import Shell
@@ -50,7 +51,7 @@ def test_later_ones_win_and_say_where_they_were_said(tmp_path: Path, site: Path)
     [
         ("chanels = []", "unknown setting 'chanels'"),
         ("channels = 'a'", None),
-        ("channels = [1]", "channels is not a list of texts"),
+        ("channels = [1]", "channels is not a list of channels"),
         ("keyring = 'yes'", "keyring is not true or false"),
         ("mirrors = ['x']", "mirrors is not a table"),
         ("store = [2026-11-24]", "store is not a list of paths"),
@@ -121,3 +122,18 @@ def test_the_sites_keys_are_those_that_are_trusted(envforge: Shell) -> None:
     envforge(*words, status=None).assert_error(2, "no keys are trusted")
     named = envforge(*words, env={"ENVFORGE_CONFIG": "own.toml"}, status=None)
     named.assert_error(2, str(envforge.cwd / "keys"))
+
+
+def test_the_channels_that_a_site_allows(tmp_path: Path, site: Path) -> None:
+    (tmp_path / "own").mkdir()
+    site.write_text('allowed-channels = ["defaults", "./own", "https://host/lab/"]\n')
+    settings = load_settings(tmp_path, {}, site=site)
+    main = "https://repo.anaconda.com/pkgs/main"
+    # A login in a channel's URL makes no other channel of it.
+    fine = [main, (tmp_path / "own").as_uri(), "https://u:p@host/lab", "https://host/t/token/lab"]
+    check_allowed(fine, settings)
+    check_allowed(["https://anywhere"], load_settings(tmp_path, {}, site=tmp_path / "none"))
+    with pytest.raises(InputError, match="the channel https://host/lab2 may not be used here") as raised:
+        check_allowed(["https://u:secret@host/lab2"], settings)
+    assert raised.value.at == f"allowed-channels, {site}"
+    assert str(raised.value.do).startswith(f"use one of: {main} ")

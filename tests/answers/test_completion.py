@@ -47,6 +47,17 @@ def programs(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
 
+def _with_equals(shell: str) -> list[tuple[list[str], list[str]]]:
+    """``--platform=osx``, as each shell hands it over, and takes it back."""
+    line = ["envforge", "tree"]
+    if shell == "bash":
+        return [
+            ([*line, "--platform", "=", "osx"], ["osx-arm64"]),
+            ([*line, "--platform", "="], ["linux-64", "osx-arm64"]),
+        ]
+    return [([*line, "--platform=osx"], ["--platform=osx-arm64"])]
+
+
 @pytest.mark.parametrize("shell", PROGRAMS)
 def test_in_a_shell(shell: str, programs: dict[str, str], tmp_path: Path) -> None:
     if shutil.which(shell) is None:
@@ -60,6 +71,7 @@ def test_in_a_shell(shell: str, programs: dict[str, str], tmp_path: Path) -> Non
         (["envforge", "tree", "-p", "osx"], ["osx-arm64"]),
         (["envforge", "diff", "--format", ""], ["markdown", "text"]),
         (["envforge", "completion", "z"], ["zsh"]),
+        *_with_equals(shell),
     ):
         words = line if shell != "fish" else [" ".join(line)]
         command = [shell, "-f"] if shell == "zsh" else [shell]

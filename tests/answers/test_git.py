@@ -130,6 +130,20 @@ def test_rebasing_and_picking(repository: Repository, words: tuple[str, ...]) ->
     repository.check()
 
 
+def test_taking_out_of_the_stash(repository: Repository) -> None:
+    repository.lock(asks=["a =1", "d"])
+    place = repository.place / "environment.yml"
+    before = place.read_text()
+    place.write_text(before + "- c =1\n")
+    repository.ask("lock", place, "-o", repository.lockfile)
+    repository.merge("stash")
+    repository.lock(asks=["b", "a =1", "d"])
+    repository.merge("stash", "pop")
+    assert repository.versions() == {"a": "1", "b": "2", "c": "1", "d": "2"}
+    repository.ask("lock", "--check", place, "-o", repository.lockfile)
+    repository.ask("diff", "main", status=2).assert_error(2, "a revision of git", "main:./conda-lock.yml")
+
+
 def test_in_a_folder_of_the_repository(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "repository"
     (root / "env" / "deep").mkdir(parents=True)

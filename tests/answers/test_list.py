@@ -83,7 +83,14 @@ osx-arm64  xz       5.6.1     h_0  https://conda.anaconda.org/conda-forge
 3 packages
 """
     )
-    assert ask("list", "-p", "osx-arm64").out.splitlines()[1] == "1 packages"
+    assert ask("list", "-p", "osx-arm64").out.splitlines()[1] == "1 package"
+
+
+def test_a_package_of_several_groups_is_one(ask: Ask, tmp_path: Path) -> None:
+    rows = [conda("xz 5 h_0", group=group) for group in ("test", "dev")] + [conda("zlib 1 h_0")]
+    write(tmp_path / "conda-lock.yml", lock(*rows))
+    assert "(dev, test)\n" in ask("list").out
+    assert [row["groups"] for row in ask("list", "--json").json["packages"]] == [["dev", "test"], ["main"]]
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,20 @@ from tests.conda.world import Asking, Records, target
 
 
 def test_all_missing_names_at_once_with_the_names_that_are_near(channel: Records, ask: Asking) -> None:
-    for name in ("pytorch", "numpy", "scikit-learn"):
+    for name in ("pytorch", "numpy", "scikit-learn", "trust"):
         channel.add(name)
     error = ask.refused("torch", "numpy", "nunpy", "horovod")
-    assert "no package torch and no package nunpy and no package horovod" in error.what
+    assert "no package torch, nunpy or horovod in" in error.what
     assert error.at == "environment.yml:1, environment.yml:3, environment.yml:4"
     assert "write pytorch for torch" in str(error.do)
     assert "write numpy for nunpy" in str(error.do)
-    assert "take horovod from pip" in str(error.do)
+    assert "check the spelling of horovod, take it from pip, or add the channel that has it" in str(error.do)
+    error = ask.refused("bioconductor-deseq2", "pytorhc", "r-x", "rust4", "numpi2")
+    assert error.do == (
+        "write pytorch for pytorhc; add conda-forge to the channels for r-x; "
+        "add bioconda to the channels for bioconductor-deseq2; "
+        "check the spelling of rust4 and numpi2, take them from pip, or add the channel that has them"
+    )
 
 
 def test_what_one_platform_lacks_and_others_have(channel: Records, ask: Asking) -> None:

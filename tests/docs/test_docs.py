@@ -244,6 +244,7 @@ def test_every_environment_variable_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     kinds = {"path": "a path", "paths": "a list of paths", "text": "a text", "texts": "a list of texts"}
+    kinds |= {"channels": "a list of channels"}
     kinds |= {"flag": "true or false", "table": "a table"}
     rows = [
         [f"`{key}`", kinds[known.kind], "yes" if known.by_project else "no", known.help]

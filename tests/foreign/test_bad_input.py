@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from envforge.errors import InputError
 from envforge.formats.recognise import KINDS
 from envforge.importing import read_lock
-from envforge.importing.run import _READERS
+from envforge.importing.reading import _READERS
 from tests.foreign.support import GOLDEN, call, read
 
 SHA = "a" * 64
@@ -103,6 +103,33 @@ BAD: dict[str, tuple[str, str]] = {
     "two platforms in one explicit file": (
         "@EXPLICIT\nhttps://h/c/linux-64/one-1.0-0.conda\nhttps://h/c/osx-64/two-1.0-0.conda\n",
         "in one file",
+    ),
+    "two files of one name, pylock": (
+        (PYLOCK % ("", SHA)).replace("url =", 'name = "one-1.0-py3-none-any.whl"\nurl =')
+        + '[[packages.wheels]]\nname = "one-1.0-py3-none-any.whl"\n'
+        'url = "https://i/one-1.0-py3-none-any.whl"\nhashes = { sha256 = "' + "b" * 64 + '" }\n',
+        "two files are called one-1.0-py3-none-any.whl",
+    ),
+    "paths of somebody's machine, pylock": (
+        (PYLOCK % ("", SHA)).replace('url = "https://h/', 'path = "../'),
+        "it comes from a directory: one",
+    ),
+    "a path of somebody's machine, Pipfile": (
+        '{"_meta": {"pipfile-spec": 6}, "default": {"a": {"file": "../a-1.tar.gz", "hashes": []}}}',
+        "it comes from a directory: a",
+    ),
+    "editable, from a repository": ("-e git+https://h/x.git@main#egg=mine\n", "from a repository: mine"),
+    "a lock of nothing": ('lock-version = "1.0"\ncreated-by = "x"\npackages = []\n', "it locks no packages"),
+    "half a list of conda's": ("python=3.12.1=h1_0\nzlib\n", "no NAME=VERSION=BUILD"),
+    "a list of conda's without its channel": ("# platform: linux-64\nzlib=1.3=0\n", "which channel"),
+    "a poetry.lock without its end": (
+        '[[package]]\nname = "a"\nversion = "1"\noptional = false\npython-versions = "*"\nfiles = []\n',
+        "poetry lock",
+    ),
+    "an index by a variable": (
+        '{"_meta": {"pipfile-spec": 6, "sources": [{"url": "https://${NO_SUCH}@h/simple"}]}, "default": '
+        '{"a": {"version": "==1", "hashes": ["sha256:' + SHA + '"]}}}',
+        "the variable NO_SUCH is not set",
     ),
     "an option that needs a file": ("-r other.txt\n", "cannot be imported"),
     "a marker that is none": ("one==1.0 ; sys_platform ~ 'x' --hash=sha256:" + SHA, "no requirement"),
@@ -209,6 +236,7 @@ def test_a_hostile_file_takes_little_memory(kind: str, tmp_path: Path) -> None:
 # -- whatever a file holds, reading it ends in a value or in an error that says where ------------------------
 
 TEXTS = {
+    "conda-list": "# platform: linux-64\nabsl=1.0=pypi_0\npython=3.12.1=h1_0_cpython\nzlib=1.3=0\n",
     "environment": (GOLDEN / "environment-conda-lock.yml").read_text(),
     "explicit": (GOLDEN / "explicit-conda-lock.txt").read_text(),
     "pipfile": (GOLDEN / "Pipfile-2026.10.3.lock").read_text()[:1500] + "}}",

@@ -144,6 +144,16 @@ def test_pins_become_the_builds_that_they_name(place: Place, journey: Journey) -
     }
 
 
+def test_a_list_of_conda_becomes_the_builds_that_it_names(place: Place) -> None:
+    rows = place.conda.values()
+    lines = ["# $ conda create --name <env> --file <this file>", f"# platform: {place.lock.platforms[0]}"]
+    lines += [f"{row.name}={row.version}={row.build_string}" for row in rows]
+    (place.directory / "list.txt").write_text("\n".join(lines))
+    channels = [word for url in {row.channel for row in rows} for word in ("-c", url)]
+    place.shell("import", "list.txt", "-o", "l-lock.yml", *channels)
+    assert {row.url for row in read(place.directory / "l-lock.yml").packages} == {row.url for row in rows}
+
+
 def test_a_hash_that_the_channel_contradicts_ends_the_import(place: Place, journey: Journey) -> None:
     place.shell("export", "explicit", journey.lockfile, "-o", "wrong.txt")
     path = place.directory / "wrong.txt"

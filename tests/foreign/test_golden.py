@@ -102,6 +102,38 @@ def test_without_a_python_the_lowest_one_that_the_file_allows_is_taken_and_said(
     assert "tomli" in held(read(tmp_path / "x-lock.yml"))
 
 
+def test_wheels_for_one_python_need_nobody_to_name_it(tmp_path: Path) -> None:
+    """What was exported from a lock of PyPI packages alone comes back without a question."""
+    path = imported("uv-0.13.lock", tmp_path, "-p", "linux-64", "--python", "3.12", "--offline")
+    for name in ("pylock", "requirements", "explicit"):
+        exported = tmp_path / f"{name}.txt"
+        assert call("export", name, path, "-o", exported).status == 0
+        back = tmp_path / f"{name}-lock.yml"
+        ended = call("import", exported, "-o", back, "--offline")
+        assert ended.status == 0, ended.err
+        assert held(read(back)) == held(read(path))
+
+
+def test_a_python_that_only_the_wheels_tell(tmp_path: Path) -> None:
+    def package(name: str, *minors: int) -> str:
+        files = [f"{name}-1.0-cp3{minor}-cp3{minor}-manylinux_2_17_x86_64.whl" for minor in minors]
+        return f"[[packages]]\nname = '{name}'\nversion = '1.0'\n" + "".join(
+            f"[[packages.wheels]]\nname = '{file}'\nurl = 'https://h/{file}'\n"
+            f"hashes = {{ sha256 = '{f'{minor}' * 32}' }}\n"
+            for file, minor in zip(files, minors, strict=True)
+        )
+
+    head = "lock-version = '1.0'\ncreated-by = 'x'\n"
+    path, output = tmp_path / "pylock.toml", tmp_path / "x-lock.yml"
+    words = ("import", path, "-o", output, "-p", "linux-64", "--offline")
+    path.write_text(head + package("one", 11, 12))
+    call(*words).assert_error(2, "nothing says which Python", str(path))
+    path.write_text(head + package("one", 11, 12) + package("two", 12))
+    ended = call(*words)
+    assert ended.status == 0, ended.err
+    assert {row.sha256 for row in read(output).packages} == {"12" * 32}
+
+
 def test_a_python_that_the_file_is_not_for_is_refused(tmp_path: Path) -> None:
     options = ["-o", tmp_path / "x-lock.yml", "-p", "linux-64", "--offline", "--python", "3.13"]
     ended = call("import", GOLDEN / "uv-0.13.lock", *options)

@@ -10,7 +10,7 @@ import pytest
 
 from envforge.export import FORMATS, ExportOptions, export
 from envforge.formats import _halves, conda_lock
-from envforge.importing.run import _READERS
+from envforge.importing.reading import _READERS
 from envforge.model.lockfile import Lockfile
 from tests.foreign.support import PLAIN
 from tests.formats.support import conda_row, golden

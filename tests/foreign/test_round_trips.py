@@ -31,7 +31,7 @@ from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, cano
 from envforge.model.platforms import default_target
 from envforge.reporting import Reporter
 from tests.foreign.support import PLAIN
-from tests.formats.support import FORGE, hexes, lockfiles
+from tests.formats.support import FORGE, conda_row, hexes, lockfiles
 
 quick = settings(
     max_examples=25,
@@ -167,6 +167,19 @@ def test_pixi_holds_everything(lockfile: Lockfile) -> None:
             assert set(back.platforms) == set(lockfile.platforms)
             for platform in lockfile.platforms:
                 assert back.target(platform) == lockfile.target(platform)
+
+
+@pytest.mark.parametrize("name", ["pixi", "explicit"])
+def test_conda_packages_that_differ_in_a_hyphen_are_two(name: str) -> None:
+    """conda-forge has importlib-metadata and importlib_metadata; to PyPI they would be one."""
+    rows = [conda_row(name) for name in ("importlib-metadata", "importlib_metadata")]
+    lockfile = Lockfile(
+        packages=tuple(rows), channels=(LockedChannel(url=FORGE),), platforms=(rows[0].platform,)
+    )
+    (written,) = export(lockfile, name, ExportOptions())
+    assert all(row.filename in written.text for row in rows)
+    if name == "pixi":
+        assert facts(lockfile_from(written.text).packages, *WHERE) == facts(rows, *WHERE)
 
 
 @quick

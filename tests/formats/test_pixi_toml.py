@@ -189,6 +189,45 @@ def test_environments_are_made_of_features() -> None:
     assert (said, at) == ("no platform is left that all features of the environment have", "pixi.toml:16")
 
 
+CHOICES = f"""\
+{HEAD}exclude-newer = "7d"
+channel-priority = "flexible"
+[workspace.dependencies]
+numpy = "1.*"
+lib = {{version = "2", channel = "own"}}
+[dependencies]
+numpy = {{workspace = true}}
+[constraints]
+openssl = ">=3"
+lib = {{workspace = true}}
+[target.osx-arm64.constraints]
+openssl = ">=3.1"
+[exclude-newer]
+numpy = "0d"
+[feature.old]
+channel-priority = "disabled"
+constraints = {{click = "<8"}}
+[environments]
+old = ["old"]
+"""
+
+
+def test_limits_and_choices() -> None:
+    notes: list[str] = []
+    spec = read(CHOICES, notes=notes)
+    assert names(spec) == ["numpy 1.*"]
+    limits = {platform: spec.conda_constraints_for(platform) for platform in ("linux-64", "osx-arm64")}
+    assert {platform: [line.text for line in found] for platform, found in limits.items()} == {
+        "linux-64": ["openssl >=3", "own::lib 2"],
+        "osx-arm64": ["own::lib 2", "openssl >=3.1"],
+    }
+    assert (spec.channel_priority, spec.exclude_newer) == ("flexible", "7d")
+    assert notes == ["pixi.toml:17: exclude-newer: a date for a single package is not followed"]
+    old = read(CHOICES, "old")
+    assert old.channel_priority == "disabled"
+    assert next(line.text for line in old.conda_constraints_for("linux-64")) == "click <8"
+
+
 @pytest.mark.parametrize(
     ("text", "what", "line"),
     [
@@ -208,6 +247,9 @@ def test_environments_are_made_of_features() -> None:
         (f"{HEAD}[system-requirements]\nlibc = {{family = 'musl'}}\n", "only glibc can be assumed", 6),
         (f"{HEAD}[pypi-options]\nno-binary = true\n",
          "no-binary for every package would run the code of whatever is needed", 6),
+        (f"{HEAD}[dependencies]\na = {{workspace = true}}\n", "a is not in [workspace.dependencies]", 6),
+        (f"{HEAD}channel-priority = 'x'\n", "'x' is no channel priority", 5),
+        (f"{HEAD}exclude-newer = 'soon'\n", "'soon' is no date", 5),
         ('[workspace]\nplatforms = [{name = "linux-64", gpu = "1"}]', "unknown key 'gpu' of a platform", 2),
     ],
 )  # fmt: skip

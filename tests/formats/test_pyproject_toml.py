@@ -10,6 +10,7 @@ import tomli
 from packaging.dependency_groups import resolve_dependency_groups
 
 from envforge.errors import InputError
+from envforge.formats._poetry_ranges import poetry_range
 from envforge.formats.pyproject_toml import has_dependencies
 from envforge.formats.specification import read_specification
 from envforge.model.spec import EnvironmentSpec
@@ -260,15 +261,111 @@ optional-dependencies.dev = {file = "d.txt"}
     assert notes == ["pyproject.toml:3: dependencies that a build computes are not read"]
 
 
+POETRY = """\
+[tool.poetry]
+name = "x"
+
+[tool.poetry.dependencies]
+python = "^3.9"
+numpy = "^1.26"
+torch = {version = "~2.5", source = "own"}
+six = {version = "*", optional = true}
+mpi4py = {version = "^4", optional = true}
+tomli = {version = ">=2", python = "<3.11", markers = "os_name == 'posix'"}
+git-one = {git = "https://host/one.git", tag = "v1"}
+local = {path = "../local", develop = true}
+two = [{version = "1.0", python = "<3.10"}, {version = "^2", python = ">=3.10"}]
+
+[tool.poetry.extras]
+mpi = ["mpi4py"]
+
+[tool.poetry.group.docs.dependencies]
+sphinx = "7.*"
+
+[tool.poetry.dev-dependencies]
+pytest = "*"
+
+[[tool.poetry.source]]
+name = "own"
+url = "https://own/simple"
+priority = "explicit"
+"""
+
+
+def test_the_tables_of_poetry() -> None:
+    notes: list[str] = []
+    spec = read(POETRY, notes=notes)
+    assert grouped(spec) == {
+        "main": [
+            "numpy<2,>=1.26",
+            "torch<2.6,>=2.5",
+            "tomli>=2 ; (os_name == 'posix') and (python_version < '3.11')",
+            "git-one @ git+https://host/one.git@v1",
+            "../local",
+            "two==1.0 ; python_version < '3.10'",
+            "two<3,>=2 ; python_version >= '3.10'",
+        ],
+        "mpi": ["mpi4py<5,>=4"],
+        "docs": ["sphinx==7.*"],
+        "dev": ["pytest"],
+    }
+    assert spec.index_of == (("torch", "https://own/simple"),)
+    assert (spec.name, spec.indexes) == ("x", ())
+    assert notes == ["pyproject.toml:12: what is editable is locked as it is now: local"]
+    with pytest.raises(InputError, match=r"Python 3\.8 was asked for, and the project needs"):
+        read_specification(["pyproject.toml"], read=lambda _: POETRY, python="3.8")
+
+
+def test_where_projects_come_from_in_words_of_poetry() -> None:
+    project = '[project]\nname = "x"\ndependencies = ["torch>=2"]\n'
+    spec = read(f"{project}{POETRY}")
+    assert grouped(spec)["main"] == ["torch>=2"]
+    assert spec.index_of == (("torch", "https://own/simple"),)
+    sources = '[[tool.poetry.source]]\nname = "a"\nurl = "https://a"\n'
+    sources += '[[tool.poetry.source]]\nname = "b"\nurl = "https://b"\npriority = "supplemental"\n'
+    assert read(f"{project}{sources}").indexes == ("https://a", "https://b")
+    assert read(f'{project}{sources}[[tool.poetry.source]]\nname = "PyPI"\n').indexes == (
+        "https://a", "https://b", "https://pypi.org/simple",
+    )  # fmt: skip
+    skipped = read(f'{POETRY}[tool.conda-lock]\nskip-non-conda-lock = true\ndependencies.a = "*"\n')
+    assert (skipped.pip, [line.text for line in skipped.conda]) == ((), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("words", "specifiers"),
+    [
+        ("^1.2.3", "<2,>=1.2.3"),
+        ("^0.2.3", "<0.3,>=0.2.3"),
+        ("^0.0.3", "<0.0.4,>=0.0.3"),
+        ("^0", "<1,>=0"),
+        ("~1", "<2,>=1"),
+        ("~1.2.3", "<1.3,>=1.2.3"),
+        ("~=1.2", "~=1.2"),
+        ("^0.8.0-alpha.2", "<0.9,>=0.8.0-alpha.2"),
+        (">= 1.7 <2", "<2,>=1.7"),
+        ("1.*", "==1.*"),
+        ("=1.2", "==1.2"),
+        ("*", ""),
+        ("^8 || ^9 || ^11 || ^10", ">=8,<12"),
+        (">=1.6,<1.8|>=1.9,<3", ">=1.6,!=1.8.*,<3"),
+        ("^1 || ^5", None),
+        ("==1 || ==2", None),
+        ("latest", None),
+    ],
+)
+def test_ranges_in_words_of_poetry(words: str, specifiers: str | None) -> None:
+    assert poetry_range(words) == specifiers
+
+
 @pytest.mark.parametrize(
     ("text", "what", "line"),
     [
         ("[tool.black]\nline-length = 1\n", "there are no dependencies", 0),
-        (
-            '[tool.poetry.dependencies]\npython = "^3.9"\n',
-            "the dependencies are written for Poetry alone, which is not read",
-            1,
-        ),
+        ('[tool.poetry.dependencies]\na = "^1 || ^5"\n', "'^1 || ^5' of a is no single range of versions", 2),
+        ('[tool.poetry.dependencies]\na = {source = "x"}\n', "there is no source 'x'", 2),
+        ('[tool.poetry.dependencies]\na = {vers = "1"}\n',
+         "unknown key 'vers' in tool.poetry.dependencies.a", 2),
+        ('[[tool.poetry.source]]\nname = "x"\n', "a source without a URL", 1),
         ('[project]\nrequires-python = "3"\n', "'3' is no version of Python", 2),
         ("[project]\ndependencies = 'a'\n", "project.dependencies: the text 'a' where a list is needed", 2),
         ("project = 1\n", "project: the number 1 where a table is needed", 1),

@@ -129,6 +129,22 @@ six
 
 
 @pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("path/to/project#egg=other", "./d/path/to/project"),
+        ("-e ../project#egg=project[one,two]", "./project[one,two]"),
+        (".model/en_model-3.4.1.tar.gz", "./d/.model/en_model-3.4.1.tar.gz"),
+        ("a-1.0-py3-none-any.whl", "./d/a-1.0-py3-none-any.whl"),
+        ("a[x] @ wheels/a-1.0-py3-none-any.whl", "./d/wheels/a-1.0-py3-none-any.whl[x]"),
+        ("a @ ./src ; os_name == 'posix'", 'a @ ./d/src ; os_name == "posix"'),
+    ],
+)
+def test_what_pip_takes_for_a_path(text: str, path: str) -> None:
+    spec = read_specification(["e.txt", "d/r.txt"], read={"e.txt": "", "d/r.txt": text}.__getitem__)
+    assert [line.text for line in spec.pip] == [path]
+
+
+@pytest.mark.parametrize(
     ("files", "what", "at"),
     [
         ({"r_txt": "-r a.txt\n", "a_txt": "-r r.txt"}, "r.txt includes itself", "a.txt:1"),
@@ -144,6 +160,7 @@ six
         ({"r_txt": "-i 'https://h"}, 'a quote in "-i \'https://h" is never closed', "r.txt:1"),
         ({"r_txt": "--upgrade a"}, "unknown option --upgrade", "r.txt:1"),
         ({"r_txt": "--no-binary :all:"}, "--no-binary :all: names no package", "r.txt:1"),
+        ({"r_txt": "./a ; os_name == 'x'"}, "\"./a ; os_name == 'x'\" is a path with a marker", "r.txt:1"),
         ({"r_txt": "--no-index\na"}, "--no-index, and no directory to look into instead", "r.txt"),
         ({"r_txt": "https://h/main.zip"}, "'https://h/main.zip' is a URL without a name", "r.txt:1"),
         (

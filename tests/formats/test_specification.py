@@ -169,3 +169,30 @@ def test_an_export_is_known_by_its_builds() -> None:
         "dependencies: [h5py=*=mpi_openmpi*, zlib=1.3.1=hb9d3cd8_2, numpy, six, pytorch=2.10.*=cuda12*]\n"
     )
     assert tied_to_a_platform(read(by_hand, source="environment.yml")) == ()
+
+
+def test_a_key_that_no_tool_knows_is_said() -> None:
+    said: list[str] = []
+    text = "channels: [a]\nchannel_priority: strict\ndependencies: [b]\n"
+    found = read_specification(["e.yml"], read=lambda _: text, note=said.append)
+    assert [line.text for line in found.conda] == ["b"]
+    assert said == ["e.yml:2: channel_priority is not known and not read"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("e.yml", "dependencies:\n{}"),
+        ("pyproject.toml", "[project]\n{}"),
+        ("pixi.toml", "[workspace]\r\n{}"),
+        ("Pipfile", "[packages]\n{}"),
+        ("r.in", "numpy\n{}"),
+    ],
+)
+def test_a_conflict_that_was_left_in_a_file(name: str, text: str) -> None:
+    conflict = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
+    with pytest.raises(
+        InputError, match="a conflict of a merge was left in the file: <<<<<<< HEAD"
+    ) as raised:
+        read(text.format(conflict), source=name)
+    assert raised.value.at == f"{name}:2"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
+import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from envforge.edges.registry_logins import registry_login
 from tests.image.conftest import Command
 from tests.image.world import (
     DEBIAN,
@@ -81,7 +84,8 @@ def test_a_base_for_another_machine_is_refused(envforge_here: Command, made: Pat
         ),
         ("lib64/libc-2.28.so", b"GNU C Library (GNU libc) stable release version 2.28.", 0, ""),
         ("usr/lib64/libc-2.17.so", b"GNU C Library (GNU libc) stable release version 2.17, by", 2, NEEDS),
-        ("lib/ld-musl-x86_64.so.1", b"musl", 0, "no glibc was found in the base"),
+        ("lib/ld-musl-x86_64.so.1", b"musl", 2, "the C library of the base is musl"),
+        ("usr/bin/init", b"static", 0, "no glibc was found in the base"),
     ],
 )
 def test_the_c_library_of_the_base_must_do(
@@ -134,16 +138,23 @@ def test_an_image_has_a_bounded_number_of_layers(envforge_here: Command, made: P
     done.assert_error(2, "are more than 127", "fewer layers")
 
 
-def test_an_archive_of_docker_is_named(envforge_here: Command, made: Path, tmp_path: Path) -> None:
-    import io
-    import tarfile
-
+@pytest.mark.parametrize("listed", [b"", b"{}", b"[1]", b"[[]]", b'[{"Config": "c", "Layers": []}]', b"[]"])
+def test_an_archive_of_docker_is_not_believed(
+    envforge_here: Command, made: Path, tmp_path: Path, listed: bytes
+) -> None:
     with tarfile.open(tmp_path / "saved.tar", "w") as tar:
         info = tarfile.TarInfo("manifest.json")
-        info.size = 2
-        tar.addfile(info, io.BytesIO(b"[]"))
+        info.size = len(listed)
+        tar.addfile(info, io.BytesIO(listed))
     done = envforge_here("image", "oci", made, "--base", "saved.tar", "-o", "env.tar", status=2)
-    done.assert_error(2, "docker-archive", "skopeo copy")
+    done.assert_error(2, "saved.tar")
+
+
+def test_without_a_shell_there_is_no_entry_point(envforge_here: Command, made: Path, tmp_path: Path) -> None:
+    write_base(tmp_path / "base.tar", {"etc/os-release": b"ID=made\n"}, config={"Entrypoint": ["/own"]})
+    done = envforge_here("image", "oci", made, "--base", "base.tar", "-o", "env.tar")
+    assert "the base has no /bin/sh" in done.err
+    assert "Entrypoint" not in Image.read(tmp_path / "env.tar").config["config"]
 
 
 def test_the_entry_point_of_the_base_gives_way(envforge_here: Command, made: Path, tmp_path: Path) -> None:
@@ -247,20 +258,46 @@ def test_a_registry_gives_a_base_by_its_digest(envforge_here: Command, made: Pat
     assert (tmp_path / "env.oci.tar").read_bytes() == (tmp_path / "again.oci.tar").read_bytes()
 
 
+@pytest.mark.parametrize("tool", ["netrc", "docker"])
 def test_a_login_is_shown_to_who_gives_tokens(
-    envforge_here: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    envforge_here: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
-    secret = "Basic " + base64.b64encode(b"me:s3cret").decode()
-    registry, root = registry_of(make_base(), login=secret)
+    pair = base64.b64encode(b"me:s3cret").decode()
+    registry, root = registry_of(make_base(), login=f"Basic {pair}")
     with serving(registry) as name:
         words = ("image", "oci", made, "--base", f"docker:{name}@{root}", "-o", "env.oci.tar")
         refused = envforge_here(*words, status=3)
         refused.assert_error(3, "401")
-        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password s3cret\n")
-        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        if tool == "netrc":
+            (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password s3cret\n")
+            monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        else:
+            auths = {name.partition("/")[0]: {"auth": pair}}
+            (tmp_path / "config.json").write_text(json.dumps({"auths": auths, "credsStore": "none"}))
+            monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         done = envforge_here(*words)
     assert "s3cret" not in done.out + done.err + refused.err
     assert b"s3cret" not in (tmp_path / "env.oci.tar").read_bytes()
+
+
+def test_the_login_of_the_longest_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def auth(user: str) -> dict[str, str]:
+        return {"auth": base64.b64encode(f"{user}:x".encode()).decode()}
+
+    hub = "https://index.docker.io/v1/"
+    auths = {"r.example": auth("all"), "r.example/me": auth("mine"), hub: auth("hub"), "bad": {"auth": 1}}
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": auths}))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    asked = {"r.example": "me/base", "registry-1.docker.io": "library/debian", "bad": "x", "other": "x"}
+    found = {host: registry_login(host, repository) for host, repository in asked.items()}
+    assert {host: login and login.user for host, login in found.items()} == {
+        "r.example": "mine", "registry-1.docker.io": "hub", "bad": None, "other": None
+    }  # fmt: skip
+    assert (login := registry_login("r.example", "you/base")) is not None
+    assert login.user == "all"
 
 
 def test_a_registry_is_not_believed(envforge_here: Command, made: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -25,6 +26,7 @@ from tests.image.world import (
     packages,
     write_archive,
     write_base,
+    write_saved,
 )
 from tests.node.world import HERE, conda, library, mirror
 
@@ -220,6 +222,37 @@ def test_a_base_may_come_in_many_forms(envforge_here: Command, made: Path, tmp_p
     image = Image.read(tmp_path / "env.oci.tar")
     assert image.files()["usr/bin/sh"] == DEBIAN["usr/bin/sh"]
     assert image.config["architecture"] == MACHINE
+
+
+def test_what_docker_saved_is_a_base_and_is_verified(
+    envforge_here: Command, made: Path, tmp_path: Path
+) -> None:
+    write_saved(tmp_path / "base.tar")
+    envforge_here("image", "oci", made, "--base", "base.tar", "-o", "one.oci.tar")
+    envforge_here("image", "oci", made, "--base", "docker-archive:base.tar", "-o", "two.oci.tar")
+    assert (tmp_path / "one.oci.tar").read_bytes() == (tmp_path / "two.oci.tar").read_bytes()
+    image = Image.read(tmp_path / "one.oci.tar")
+    assert image.files()["usr/bin/sh"] == DEBIAN["usr/bin/sh"]
+    with tarfile.open(tmp_path / "saved.tar", "w") as tar:  # the same without what makes it OCI's
+        for name, content in image.members.items():
+            if name not in ("index.json", "oci-layout"):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    assert envforge_here("verify", "saved.tar", "--json").json["kind"] == "docker-archive"
+
+
+@pytest.mark.parametrize("name", ["compression.zstd", "backports.zstd"])
+def test_layers_in_zstd_are_read_where_python_can(
+    envforge_here: Command, made: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_base(zstd=pytest.importorskip(name))
+    write_archive(tmp_path / "base.tar", base.blobs, [base.entry])
+    envforge_here("image", "oci", made, "--base", "base.tar", "-o", "env.oci.tar")
+    envforge_here("verify", "env.oci.tar")
+    monkeypatch.setattr("envforge.edges.oci._zstd", lambda: None)
+    done = envforge_here("image", "oci", made, "--base", "base.tar", "-o", "env.oci.tar", status=3)
+    done.assert_error(3, "which this Python cannot read", "pip install backports.zstd")
 
 
 def test_a_prefix_is_a_source_where_its_store_has_everything(

@@ -98,6 +98,10 @@ def test_labels_are_held_against_the_receipt(envforge_here: Command, image: Imag
     with_layer(image, tmp_path / "o.tar", layer({}), {"org.envforge.lock": f"sha256:{'1' * 64}"})
     told = envforge_here("verify", "o.tar", "--json", status=1).json
     assert [difference["path"] for difference in told["differences"]] == ["(label lock)"]
+    # A recipe is printed before there is a receipt, and may be for several platforms.
+    unsaid = {"org.envforge.receipt": "", "org.envforge.platform": ""}
+    with_layer(image, tmp_path / "o.tar", layer({}), unsaid)
+    envforge_here("verify", "o.tar")
     with_layer(image, tmp_path / "o.tar", layer({}), {"org.envforge.prefix": "/srv/none"})
     envforge_here("verify", "o.tar", status=2).assert_error(2, "there is no receipt at /srv/none")
     with_layer(image, tmp_path / "o.tar", layer({}), {"org.envforge.receipt": "x"})

@@ -28,6 +28,7 @@ __all__ = [
     "packages",
     "write_archive",
     "write_base",
+    "write_saved",
 ]
 
 MACHINE = {"linux-64": "amd64", "linux-aarch64": "arm64"}.get(HERE, "amd64")
@@ -112,18 +113,27 @@ class Base:
 
 
 def make_base(
-    trees: Sequence[Tree] = (DEBIAN,), *, packed: bool = True, docker: bool = False, **more: Any
+    trees: Sequence[Tree] = (DEBIAN,),
+    *,
+    packed: bool = True,
+    docker: bool = False,
+    zstd: Any = None,
+    **more: Any,
 ) -> Base:
     """An image with these layers.
 
     :param packed: whether the layers are compressed.
     :param docker: with the media types that docker has.
+    :param zstd: a module that compresses, in two frames as concurrent writers do.
     """
     tars = [layer(tree) for tree in trees]
     stored = [gzip.compress(tar) if packed else tar for tar in tars]
+    if zstd is not None:
+        stored = [zstd.compress(tar[:700]) + zstd.compress(tar[700:]) for tar in tars]
     config = json.dumps(base_config(tars, **more)).encode()
     kind = f"{DOCKER}image.rootfs.diff.tar" if docker else f"{OCI}layer.v1.tar"
     suffix = (".gzip" if docker else "+gzip") if packed else ""
+    suffix = "+zstd" if zstd is not None else suffix
     manifest = {
         "schemaVersion": 2,
         "mediaType": f"{DOCKER}distribution.manifest.v2+json" if docker else f"{OCI}manifest.v1+json",
@@ -145,6 +155,30 @@ def write_archive(path: Path, blobs: Mapping[str, bytes], entries: Sequence[Mapp
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_saved(path: Path, *trees: Tree, **more: Any) -> Path:
+    """What ``docker save`` wrote for many years: layers as they are, a second name of one of them."""
+    tars = [layer(tree) for tree in trees or (DEBIAN,)]
+    files: dict[str, bytes | str] = {f"{number}/layer.tar": tar for number, tar in enumerate(tars)}
+    files |= {f"again/{number}.tar": f"../{number}/layer.tar" for number in range(len(tars))}
+    files["config.json"] = json.dumps(base_config(tars, **more)).encode()
+    listed = {
+        "Config": "config.json",
+        "RepoTags": None,
+        "Layers": [f"again/{n}.tar" for n in range(len(tars))],
+    }
+    files["manifest.json"] = json.dumps([listed]).encode()
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+                archive.addfile(info)
+            else:
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
     return path
 
 

@@ -99,7 +99,7 @@ def render(directory: Path, wheels: Path, source: str, *options: str) -> Path:
     shutil.copytree(wheels, directory / "envforge-wheels", copy_function=os.link)
     argv = ("render", "singularity", source, "--base", "localimage:/base", "-o", "env.def", *options)
     answer = json.loads(command(directory, *argv, "--json"))
-    assert answer["next"] == ["apptainer build env.sif env.def"]
+    assert answer["next"] == ["APPTAINER_TMPDIR=${TMPDIR:-/tmp} apptainer build env.sif env.def"]
     return directory / "env.def"
 
 

@@ -136,7 +136,7 @@ def _move(name: str, group: str) -> Change:
         (_ask("lib>=2"), "environment.yml:5: lib>=2: lib 1.5 x_0 is locked"),
         (_ask("lib=1.5=y_*"), "environment.yml:5: lib=1.5=y_*: lib 1.5 x_0"),
         (_ask("lib[build_number=1]"), "environment.yml:5: lib[build_number=1]: lib"),
-        (_ask("other::lib"), "environment.yml:5: other::lib"),
+        (_ask("other::lib"), "without the channel https://conda.anaconda.org/other"),
         (_ask("__cuda>=12"), "environment.yml:5: __cuda>=12: not assumed"),
         (_ask("new"), "environment.yml:5: new: new is not locked"),
         (_ask_pip("colours>=3"), "environment.yml:102: colours>=3: colours 2.1 is locked"),

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from envforge.edges.fetch import Fetcher, NotFoundError, _Body
+from envforge.edges.answers import Body, NotFoundError
+from envforge.edges.fetch import Fetcher
 from envforge.errors import BusyError, CouldNotError, EnvforgeError, InputError
 from envforge.mirror import writer
 from envforge.model.lockfile import Lockfile
@@ -78,9 +79,7 @@ def test_what_is_queued_behind_a_failure_is_not_begun(world: tuple[Site, Faults]
 
     class Slow(Fetcher):
         @contextmanager
-        def _opened(
-            self, url: str, start: int, *, decode: bool, accept: str | None = None
-        ) -> Iterator[_Body]:
+        def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[Body]:
             with super()._opened(url, start, decode=decode, accept=accept) as body:
                 yield body
             time.sleep(0.05)
@@ -166,7 +165,7 @@ class FullDisk(Fetcher):
     """A disk that is full after a few bytes of one file."""
 
     @contextmanager
-    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[_Body]:
+    def _opened(self, url: str, start: int, *, decode: bool, accept: str | None = None) -> Iterator[Body]:
         def chunks(whole: Iterator[bytes]) -> Iterator[bytes]:
             for chunk in whole:
                 yield chunk[:10]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from envforge.download import fetch_packages
-from envforge.edges import fetch, partial
+from envforge.edges import answers, fetch, partial
 from envforge.edges.fetch import Downloaded, Fetcher, NotFoundError
 from envforge.edges.store import Store
 from envforge.errors import CouldNotError
@@ -165,7 +165,8 @@ def test_who_gets_on_may_break_off_often_and_who_does_not_may_not(
     world: tuple[Site, Faults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, faults = world
-    monkeypatch.setattr(fetch, "_CHUNK", 10_000)
+    for module in (fetch, answers):
+        monkeypatch.setattr(module, "CHUNK", 10_000)
     faults.ranges, faults.cuts = "honoured", [20_000] * 10
     Getting(site.url, tmp_path / "one", retries=1)()
     assert len(faults.requests) == 11

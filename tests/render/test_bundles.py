@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envforge.bundle import BundleOptions, CarriedRuntime, bundle
+from envforge.demo.index import Wheel
 from envforge.errors import InputError
 from envforge.formats import conda_lock
 from envforge.formats.dockerfile import check
@@ -23,7 +24,7 @@ from envforge.render.recipe import HostMpi
 from envforge.render.sources import RecipeSource
 from envforge.reporting import Reporter
 from tests.bundle.world import runtime
-from tests.node.world import HERE, Artifact, conda, library, mirror
+from tests.node.world import HERE, Artifact, conda, library, mirror, pip
 
 from .test_grammar import NASTY
 from .world import BASE, DIGEST, envforge, rendered
@@ -52,6 +53,7 @@ def make_bundle(path: Path, *artifacts: Artifact, target: str = "__glibc=2.28", 
         sha256=hashlib.sha256(packed.read_bytes()).hexdigest(),
         size=packed.stat().st_size,
         glibc="2.17",
+        python="3.12.1",
         kib=1,
         files=1,
     )
@@ -111,6 +113,10 @@ def test_gpu_and_mpi_are_said_and_set(capsys: Capture, tmp_path: Path) -> None:
     text, (_, image) = rendered(capsys, *words, "--mpi", "bind:/opt/mpi/lib:/opt/fabric/lib64")
     want = 'export LD_LIBRARY_PATH="/opt/mpi/lib:/opt/fabric/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"'
     assert want in image.sections["environment"]
+    # What conda built looks in the environment before it heeds LD_LIBRARY_PATH.
+    assert 'export LD_PRELOAD="$directory/libmpi.so.12' in image.sections["environment"]
+    outcome = envforge(capsys, "render", "dockerfile", *words, "--mpi", "bind:/opt/mpi/lib")
+    assert (outcome.status, "comes before the cluster's" in outcome.stderr) == (2, True)
     outcome = envforge(capsys, "render", "singularity", *words, "-o", "x.def", "--mpi", "bind:/opt/mpi/lib")
     line = "srun --mpi=pmi2 apptainer run --nv -B /opt/mpi/lib x.sif COMMAND"
     assert f"on the cluster: {line}" in outcome.stderr
@@ -120,6 +126,22 @@ def test_gpu_and_mpi_are_said_and_set(capsys: Capture, tmp_path: Path) -> None:
     make_bundle(tmp_path / "plain.sh", conda(PYTHON))
     outcome = envforge(capsys, "render", "singularity", "plain.sh", "--base", BASE, "--mpi", "hybrid")
     assert "the environment has no MPI" in outcome.stderr
+
+
+def test_an_mpi_that_is_not_in_the_environment_is_the_clusters(capsys: Capture, tmp_path: Path) -> None:
+    stub = library("mpich", {}, build="external_0")
+    wheel = pip(Wheel(name="mpi4py", version="4.1.2"))
+    for number, takes in enumerate((conda(stub), wheel)):
+        make_bundle(tmp_path / f"{number}.sh", conda(PYTHON), takes)
+        words = (f"{number}.sh", "--base", BASE)
+        outcome = envforge(capsys, "render", "singularity", *words, "-o", "x.def")
+        assert "the environment takes the cluster's MPI: name where it is, --mpi bind:" in outcome.stderr
+        outcome = envforge(capsys, "render", "singularity", *words, "--mpi", "hybrid")
+        assert "it takes the cluster's" in outcome.stderr
+        text, _ = rendered(capsys, *words, "--mpi", "bind:/opt/mpi/lib")
+        assert "LD_PRELOAD" not in text
+        outcome = envforge(capsys, "render", "dockerfile", *words, "--mpi", "bind:/opt/mpi/lib")
+        assert "\nENV LD_LIBRARY_PATH=/opt/mpi/lib\n" in outcome.stdout
 
 
 def test_a_prefix_is_packed_as_it_is(
@@ -166,6 +188,9 @@ def test_a_dockerfile(capsys: Capture, tmp_path: Path) -> None:
     assert ["COPY", "--from=build /opt/env /opt/env"] in found
     assert any(sha256 in rest for word, rest in found if word == "RUN")
     assert ["ENV", "PATH=/opt/env/bin:$PATH"] in found
+    assert ["USER", "0"] in found[: found.index(["FROM", "$BASE"])]
+    labels = [rest.partition("=")[0] for word, rest in found if word == "LABEL"]
+    assert {"org.envforge.lock", "org.envforge.prefix", "org.envforge.platform"} < set(labels)
     assert ["ENV", "NVIDIA_VISIBLE_DEVICES=all"] in found
     assert found[-1] == ["ENTRYPOINT", '["/opt/env/.envforge/run"]']
     assert f"ch-image pull rockylinux@{DIGEST} envforge-base" in outcome.stdout
@@ -224,7 +249,7 @@ def test_a_dockerfile_means_what_went_in(path: str, name: str, assumed: str) -> 
         return
     check(text)
     words = [word for word, _ in instructions(text)]
-    assert words[:3] == ["ARG", "FROM", "COPY"]
+    assert words[:5] == ["ARG", "FROM", "USER", "WORKDIR", "COPY"]
     assert words[-1] == "ENTRYPOINT"
     assert words.count("FROM") == 2
     assert ["LABEL", f'org.envforge.lock.name="{name}"'] in instructions(text)

@@ -160,11 +160,11 @@ def test_json(capsys: Capture, digest: str) -> None:
     assert document["lock"] == f"sha256:{digest}"
     assert document["lock_name"] == "analysis"
     assert document["output"] is None
-    assert document["next"][-1] == "apptainer build env.sif env.def"
+    assert document["next"][-1] == "APPTAINER_TMPDIR=${TMPDIR:-/tmp} apptainer build env.sif env.def"
     outcome = envforge(capsys, "render", "singularity", "mirror", "--base", BASE, "--json", "-o", "x.def")
     document = json.loads(outcome.stdout)
     assert document["output"] == "x.def"
-    assert document["next"][-1] == "apptainer build x.sif x.def"
+    assert document["next"][-1] == "APPTAINER_TMPDIR=${TMPDIR:-/tmp} apptainer build x.sif x.def"
 
 
 def test_without_a_base_the_forms_are_shown(capsys: Capture, digest: str) -> None:

@@ -8,7 +8,7 @@ import html
 import json
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,7 +75,8 @@ class Index:
     """A PEP 503 tree ``root/simple/NAME/index.html`` beside ``root/files``; also served, then as JSON too.
 
     ``statuses`` maps the beginning of a path to the status that the server answers instead, ``bodies`` a path
-    to content type and body.  ``hash_kind`` is ``none`` for an index without hashes.
+    to content type and body.  ``hash_kind`` is ``none`` for an index without hashes.  ``parts`` gives where a
+    part begins, and the part, of what a Range header asks for; without it the whole is sent.
     """
 
     root: Path
@@ -84,7 +85,9 @@ class Index:
     login: str | None = None
     statuses: dict[str, int] = field(default_factory=dict)
     bodies: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    parts: Callable[[str, bytes], tuple[int, bytes]] | None = None
     asked: list[str] = field(default_factory=list)
+    sent: int = 0
     files: dict[str, list[Wheel]] = field(default_factory=dict)
 
     def add(self, *wheels: Wheel) -> Index:
@@ -182,7 +185,14 @@ class Index:
 
             def do_GET(self) -> None:
                 status, kind, body = index.answer(self.path, dict(self.headers))
+                whole = len(body)
+                if status == 200 and index.parts is not None and "Range" in self.headers:
+                    start, body = index.parts(self.headers["Range"].removeprefix("bytes="), body)
+                    status = 206
+                index.sent += len(body)
                 self.send_response(status)
+                if status == 206:
+                    self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{whole}")
                 if status == 401:
                     self.send_header("WWW-Authenticate", 'Basic realm="index"')
                 self.send_header("Content-Type", kind)

@@ -1,4 +1,4 @@
-"""Asking :func:`envforge.resolvers.pypi.resolve` in few words."""
+"""Asking :func:`envforge.resolvers.pypi.resolver.resolve` in few words."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from envforge.edges.fetch import Fetcher
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.model.spec import Line
-from envforge.resolvers.pypi import (
-    Places,
-    ProvidedDistribution,
-    PypiPorts,
-    PypiRequest,
-    artifact_hashes,
-    resolve,
-    wheel_metadata,
-)
+from envforge.resolvers.pypi.hashes import artifact_hashes
+from envforge.resolvers.pypi.metadata import wheel_metadata
+from envforge.resolvers.pypi.places import Places
+from envforge.resolvers.pypi.request import ProvidedDistribution, PypiRequest
+from envforge.resolvers.pypi.resolver import PypiPorts, resolve
 
 __all__ = ["Ask", "brings", "lines", "target", "versions"]
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from envforge.edges.fetch import Fetcher
 from envforge.formats.simple_index import ListedFile, read_page
 from envforge.lock.remedies import Circumstances, remedy, remedy_unknown
-from envforge.resolvers.missing import NoWheelError, UnknownProjectError
-from envforge.resolvers.nearest import Nearest, listed_files, nearest
-from envforge.resolvers.pypi import Places, PypiRequest
+from envforge.resolvers.pypi.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.pypi.nearest import Nearest, listed_files, nearest
+from envforge.resolvers.pypi.places import Places
+from envforge.resolvers.pypi.request import PypiRequest
 
 from ._index import Index, Wheel
 from ._resolving import target

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
-from envforge.resolvers import _compile
+from envforge.resolvers.pypi import compiler
 
 from ._index import Index, Wheel
 from ._resolving import Ask, brings, target
@@ -62,6 +62,28 @@ def test_a_clash_of_every_version(index: Index, ask: Ask) -> None:
     error = failure(ask, "alpha", indexes=[index.file_url], provided=(brings("numpy", "1.26.4"),))
     assert re.fullmatch(r"alpha needs numpy>=2\S*, but conda's package numpy brings 1\.26\.4", error.what)
     assert error.at == "alpha (environment.yml:1) → numpy>=2,<3"
+
+
+def test_a_clash_with_a_version_that_is_left_out(index: Index, ask: Ask) -> None:
+    index.add(Wheel(name="alpha", version="1.0", requires=("numpy>=1,!=1.26.4,!=1.27,<3",)))
+    error = failure(ask, "alpha", indexes=[index.file_url], provided=(brings("numpy", "1.26.4"),))
+    assert error.what == "alpha needs numpy>=1,!=1.26.4,!=1.27,<3, but conda's package numpy brings 1.26.4"
+
+
+@pytest.mark.parametrize(
+    ("texts", "what", "do"),
+    [
+        (("alpha==9",), "no version of alpha==9 is in INDEX", "ask for another version of alpha"),
+        (("alpha>=2,<1",), "no version can be alpha>=2,<1", "correct it: it contradicts itself"),
+        (("alpha==1", "alpha==2"), "no version can be alpha==1 and alpha==2", "leave all but one out"),
+    ],
+)
+def test_versions_that_are_not_there(
+    index: Index, ask: Ask, texts: tuple[str, ...], what: str, do: str
+) -> None:
+    index.add(Wheel(name="alpha", version="1"), Wheel(name="alpha", version="2"))
+    error = failure(ask, *texts, indexes=[index.file_url])
+    assert (error.what, error.do) == (what.replace("INDEX", index.file_url), do)
 
 
 def test_a_wheel_by_url_of_what_conda_brings(index: Index, ask: Ask) -> None:
@@ -221,7 +243,7 @@ def test_an_index_directory_that_is_not_there(ask: Ask, tmp_path: Path) -> None:
 
 
 def test_nobody_answers(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compile, "_RETRIES", 0)
+    monkeypatch.setattr(compiler, "_RETRIES", 0)
     error = failure(ask, "alpha", indexes=["http://me:s3cret@127.0.0.1:9/simple"])
     assert isinstance(error, CouldNotError)
     assert error.what == "no connection to 127.0.0.1"
@@ -243,7 +265,7 @@ def test_nobody_answers(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_refuses(
     index: Index, ask: Ask, monkeypatch: pytest.MonkeyPatch, path: str, status: int, what: str
 ) -> None:
-    monkeypatch.setattr(_compile, "_RETRIES", 0)
+    monkeypatch.setattr(compiler, "_RETRIES", 0)
     index.add(Wheel(name="alpha", version="1.0"))
     index.statuses = {path: status}
     with index.served() as url:

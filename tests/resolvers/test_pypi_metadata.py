@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import random
 import zipfile
 from pathlib import Path
 
@@ -10,9 +12,9 @@ from hypothesis import strategies as st
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import CouldNotError
-from envforge.resolvers import _metadata
-from envforge.resolvers._hashes import artifact_hashes
-from envforge.resolvers._metadata import parse_metadata, wheel_metadata
+from envforge.resolvers.pypi import metadata
+from envforge.resolvers.pypi.hashes import artifact_hashes
+from envforge.resolvers.pypi.metadata import parse_metadata, wheel_metadata
 
 from ._index import Index, Wheel
 
@@ -45,6 +47,46 @@ def test_metadata_from_the_wheel(index: Index, beside: int | str) -> None:
         }
         index.bodies = {path: ("text/html", texts[beside].encode())}
     assert fetch(index) == ALPHA.metadata
+
+
+def part(span: str, body: bytes) -> tuple[int, bytes]:
+    first, _, last = span.partition("-")
+    start = int(first) if first else max(0, len(body) - int(last))
+    return start, body[start : int(last) + 1 if first else None]
+
+
+@pytest.fixture
+def large(index: Index) -> tuple[Index, Wheel]:
+    """A wheel whose METADATA lies far from its end, on a server that gives away parts."""
+    buffer = io.BytesIO(ALPHA.content)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("alpha/data", random.Random(0).randbytes(1 << 20))
+    wheel = Wheel(name="alpha", version="1.0")
+    wheel.__dict__["content"] = buffer.getvalue()
+    index.metadata, index.parts = False, part
+    index.add(wheel)
+    return index, wheel
+
+
+def test_of_a_large_wheel_only_parts_are_fetched(large: tuple[Index, Wheel]) -> None:
+    assert fetch(*large) == ALPHA.metadata
+    assert large[0].sent < 300_000
+
+
+@pytest.mark.parametrize("fault", ["another part", "only the end", "not what was there", "too much"])
+def test_of_a_server_that_is_wrong_about_parts_all_is_fetched(large: tuple[Index, Wheel], fault: str) -> None:
+    def wrong(span: str, body: bytes) -> tuple[int, bytes]:
+        start, content = part(span, body)
+        return {
+            "another part": (start, content[::-1]),
+            "only the end": (start, content if span.startswith("-") else content[:10]),
+            "not what was there": (start, content.replace(b"Version: 1.0", b"Version: 2.0")),
+            "too much": (start, content if span.startswith("-") else body),
+        }[fault]
+
+    large[0].parts = wrong
+    assert fetch(*large) == ALPHA.metadata
+    assert large[0].sent > 1 << 20
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -84,7 +126,7 @@ def write(path: Path, members: dict[str, bytes]) -> tuple[str, str]:
 def test_a_wheel_that_is_not_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: dict[str, bytes], what: str
 ) -> None:
-    monkeypatch.setattr(_metadata, "_LIMIT", 1000)
+    monkeypatch.setattr(metadata, "_LIMIT", 1000)
     url, sha256 = write(tmp_path / ALPHA.filename, members)
     with pytest.raises(CouldNotError, match=what):
         wheel_metadata(Fetcher(), url, sha256)

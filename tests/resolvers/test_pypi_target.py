@@ -6,9 +6,8 @@ from packaging.tags import Tag
 
 from envforge.errors import InputError
 from envforge.model.platforms import PLATFORMS, Target
-from envforge.resolvers._request import cutoff
-from envforge.resolvers._targets import uv_platform
-from envforge.resolvers.pypi import marker_environment, requirement_name, wheel_tags
+from envforge.resolvers.pypi.request import requirement_name
+from envforge.resolvers.pypi.target import marker_environment, uv_platform, wheel_tags
 
 from ._resolving import lines, target
 
@@ -120,25 +119,6 @@ def test_markers_of_a_mac_and_of_windows() -> None:
 
 def test_markers_of_a_version_that_is_not_full() -> None:
     assert marker_environment(target(), "3")["python_version"] == "3"
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("2026-11-23", "2026-11-24T00:00:00Z"),
-        ("2026-11-23T12:00:00Z", "2026-11-23T12:00:00Z"),
-        ("2026-11-23T12:00:00+02:00", "2026-11-23T10:00:00Z"),
-        ("2026-11-23T12:00:00", "2026-11-23T12:00:00Z"),
-    ],
-)
-def test_a_cutoff_is_a_moment_in_utc(text: str, moment: str) -> None:
-    assert cutoff(text) == moment
-
-
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-40", "", "7 days"])
-def test_a_cutoff_that_is_no_date(text: str) -> None:
-    with pytest.raises(InputError, match="is no date"):
-        cutoff(text)
 
 
 def test_the_name_of_a_requirement() -> None:

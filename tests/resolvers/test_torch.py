@@ -9,9 +9,10 @@ import pytest
 from envforge.errors import UnsatisfiableError
 from envforge.model.access import Access
 from envforge.model.lockfile import LockedPackage
-from envforge.resolvers._places import PYPI
-from envforge.resolvers.pypi import Places, PypiPorts, PypiRequest, resolve
-from envforge.resolvers.torch import BASE, backend_of, torch_backends, with_torch
+from envforge.resolvers.pypi.places import PYPI, Places
+from envforge.resolvers.pypi.request import PypiRequest
+from envforge.resolvers.pypi.resolver import PypiPorts, resolve
+from envforge.resolvers.pypi.torch import BASE, backend_of, torch_backends, with_torch
 
 from ._index import Index, Wheel
 from ._resolving import Ask, lines, target, versions
@@ -81,7 +82,7 @@ class Torch:
 
     def _metadata(self, url: str, sha256: str) -> str:
         from envforge.edges.fetch import Fetcher
-        from envforge.resolvers.pypi import wheel_metadata
+        from envforge.resolvers.pypi.metadata import wheel_metadata
 
         return wheel_metadata(Fetcher(offline=True, access=self.access), url, sha256)
 

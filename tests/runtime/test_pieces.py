@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,55 @@ def test_the_lowest_glibc_is_that_of_the_most_demanding_part(tmp_path: Path) -> 
     newer = python(python_files(), depends=("__glibc >=2.34,<3.0.a0",))
     (tmp_path / "other").mkdir()
     assert make(tmp_path / "other", newer, tool).glibc == "2.34"
+
+
+# -- what is made once -------------------------------------------------------------------------------------
+
+
+def test_the_same_is_made_once_and_something_else_anew(tmp_path: Path) -> None:
+    first = make(tmp_path, python(python_files()))
+    content = first.path.read_bytes()
+    shutil.rmtree(tmp_path / "work")
+    again = make(tmp_path, python(python_files()))
+    assert again.path.read_bytes() == content
+    assert again == replace(first, path=tmp_path / "store/artifacts" / first.sha256[:2] / first.sha256)
+    (tmp_path / "work").rmdir()  # nothing was made in it
+    contents = python_files() | {f"{LIB}/more.py": File(data=b"")}
+    other = make(tmp_path, python(contents))
+    assert other.sha256 != first.sha256
+
+
+def test_a_kept_runtime_is_hashed_before_it_is_used(tmp_path: Path) -> None:
+    first = make(tmp_path, python(python_files()))
+    content = first.path.read_bytes()
+    shutil.rmtree(tmp_path / "work")
+    kept = tmp_path / "store/artifacts" / first.sha256[:2] / first.sha256
+    kept.chmod(0o644)
+    kept.write_bytes(content[:-1] + b"x")
+    again = make(tmp_path, python(python_files()))
+    assert again.path.read_bytes() == content
+    assert kept.read_bytes() == content  # healed
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"envforge_runtime": 2}', '{"envforge_runtime": 1}', "\xff"])
+def test_a_note_that_says_nothing_is_no_trouble(tmp_path: Path, text: str) -> None:
+    first = make(tmp_path, python(python_files()))
+    shutil.rmtree(tmp_path / "work")
+    (note,) = (path for path in (tmp_path / "store/runtimes").rglob("*") if path.is_file())
+    note.write_bytes(text.encode("latin-1"))
+    assert make(tmp_path, python(python_files())).sha256 == first.sha256
+
+
+def test_a_store_that_cannot_be_written_to_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Store, "add_artifact", refuse)
+    made = make(tmp_path, python(python_files()))
+    assert made.path == tmp_path / "work/runtime.tar.gz"
+    assert made.path.stat().st_size == made.size
 
 
 # -- refusals ----------------------------------------------------------------------------------------------

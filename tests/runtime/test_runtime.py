@@ -17,6 +17,7 @@ import pytest
 import envforge
 from envforge.demo.packages import File
 from envforge.edges.machine import glibc_version
+from envforge.formats.elf_stripped import strip_elf
 from envforge.runtime import MadeRuntime
 from tests.node import world
 from tests.runtime.conftest import Site
@@ -68,12 +69,32 @@ def test_it_is_the_whole_node_half(unpacked: Path, tmp_path: Path) -> None:
 
 
 def test_a_command_of_the_laptop_says_that_it_is_one(unpacked: Path, tmp_path: Path) -> None:
-    (tmp_path / "environment.yml").write_text("dependencies: []\n")
-    for command in ("lock", "demo"):  # a library that is not there, and a part of envforge
-        done = started(unpacked, "-m", "envforge", command, cwd=tmp_path)
-        assert done.returncode == 3
-        assert "node's half" in done.stderr
-        assert "Traceback" not in done.stderr
+    done = started(unpacked, "-m", "envforge", "lock", "x.yml", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        3,
+        [
+            "envforge: lock is a command of the laptop, and this is what a bundle brings to a node",
+            f"  at: {unpacked.parents[1]}",
+            "  do: envforge lock …   # on the laptop",
+        ],
+    )
+
+
+def test_the_part_of_a_command_that_needs_the_laptop_says_so(unpacked: Path, tmp_path: Path) -> None:
+    (tmp_path / "conda-lock.yml").write_text("version: 1\n")
+    done = started(unpacked, "-m", "envforge", "install", "conda-lock.yml", "--prefix", "p", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "this needs all of envforge, and this is the half that a bundle brings to a node" in done.stderr
+    assert "  do: envforge install …   # on the laptop" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_commands_that_are_there_and_says_where_the_others_are(unpacked: Path) -> None:
+    text = started(unpacked, "-m", "envforge", "--help").stdout
+    listed = {line.split()[0] for line in text.splitlines() if re.match(r"  [a-z]", line)}
+    assert {"install", "verify", "stage", "run", "probe", "diff", "why"} <= listed
+    assert not {"lock", "bundle", "demo", "keygen"} & listed
+    assert "On the laptop, where all of envforge is: lock, mirror, bundle," in text
 
 
 def test_progress_needs_no_library_to_draw_it(unpacked: Path) -> None:
@@ -110,7 +131,14 @@ def test_what_is_in_it(made: MadeRuntime, site: Site) -> None:
     assert head[:4] == b"\x1f\x8b\x08\x00"  # no name
     assert head[4:8] == bytes(4)  # no time
     with gzip.open(made.path) as stream, tarfile.open(fileobj=stream) as tar:
-        members = tar.getmembers()
+        members, elves = [], []
+        for member in tar:
+            members.append(member)
+            content = tar.extractfile(member)
+            if content is not None and content.read(4) == b"\x7fELF":
+                elves.append(member.name)
+                assert strip_elf(content) is None, member.name  # type: ignore[arg-type]
+    assert [name.rpartition("/")[2] for name in elves][:1] == ["python3"]
     assert made.files == len(members)
     assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} == {(0, 0, "", "", 315532800)}
     assert {m.mode for m in members} == {0o755, 0o644}

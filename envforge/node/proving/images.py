@@ -20,7 +20,7 @@ from envforge.edges.squashfs import unpack_squashfs
 from envforge.edges.tarstream import Content, TarEntry, read_tar
 from envforge.errors import InputError
 from envforge.formats import image_json, oci_json
-from envforge.model.image import ImageFacts
+from envforge.model.image import LAYERED, ImageFacts
 from envforge.model.oci import INDEXES, MANIFESTS, ImageConfig, ImageManifest
 from envforge.node.proving.scan import RECEIPT
 
@@ -40,7 +40,7 @@ def image_facts(path: Path) -> ImageFacts:
     """
     kind = image_kind(path)
     facts = None
-    if kind in ("oci", "oci-archive"):
+    if kind in LAYERED:
         place = open_place(path)
         facts = _inside(path, lambda: ImageFacts.of_labels(_only_image(place)[1].labels))
     elif kind == "squashfs":
@@ -52,9 +52,7 @@ def image_facts(path: Path) -> ImageFacts:
         labels = read_sif(path).labels
         facts = _inside(path, lambda: ImageFacts.of_labels(labels))
     else:
-        raise InputError(
-            "no image" if kind is None else f"a {kind}, which says nothing of an environment", at=str(path)
-        )
+        raise InputError("no image", at=str(path), do=_NOT_OURS)
     if facts is None:
         raise InputError("no environment of envforge's is in the image", at=str(path), do=_NOT_OURS)
     return facts

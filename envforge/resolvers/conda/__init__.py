@@ -6,9 +6,7 @@ The solver has a module of its own, because words and nouns alone are wanted qui
 from envforge.resolvers.conda.request import (
     CondaRecord,
     CondaRequest,
-    channel_url,
     closure,
-    cutoff,
     parse_match_spec,
 )
 from envforge.resolvers.conda.variants import LesserVariant
@@ -17,8 +15,6 @@ __all__ = [
     "CondaRecord",
     "CondaRequest",
     "LesserVariant",
-    "channel_url",
     "closure",
-    "cutoff",
     "parse_match_spec",
 ]

@@ -43,6 +43,11 @@ _CONDA_NAMES = {
 }
 """What people write, because PyPI or an import calls it so, and what conda-forge calls it."""
 
+_HOMES = {"r-": "conda-forge", "bioconductor-": "bioconda"}
+"""How packages begin of which one channel has nearly all."""
+_NOT_ON_PYPI = ("r-", "bioconductor-", "perl-", "lib", "ros-", "_")
+_SHOWN = 12
+
 _SELECTORS = {
     "linux-64": "linux64",
     "osx-arm64": "arm64",
@@ -99,12 +104,14 @@ async def absent(asked: Asked) -> list[Problem]:
     if there:
         problems.append(_lacks(there, asked.request.target.platform))
     gone = {line for line, _ in there}
-    problems += [_unknown(line, spec, known) for line, spec in lacking if line not in gone]
+    unknown = [(line, spec.name.normalized) for line, spec in lacking if line not in gone]
+    if unknown:
+        problems.append(_unknown(unknown, known, asked.request.channels))
     problems += [
         _no_such_build(line, spec, found[spec.name.normalized], _having(elsewhere, spec), asked)
         for line, spec in unmet
     ]
-    return _unknown_together(problems, asked)
+    return problems
 
 
 def _by_name(channels: Sequence[Sequence[RepoDataRecord]]) -> dict[str, list[RepoDataRecord]]:
@@ -161,26 +168,53 @@ def kept_elsewhere(lines: Sequence[Line], where: Sequence[str], platform: str) -
     return f"write {', '.join(f'- {line.text}  # [{word}]' for line in lines)}, or {without}"
 
 
-def _unknown(line: Line, spec: MatchSpec, known: Sequence[str]) -> Problem:
-    name = spec.name.normalized
-    guess = _CONDA_NAMES.get(name)
-    close = [guess] if guess in known else difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    hint = f"write {close[0]} for {name}" if close else f"take {name} from pip, or from another channel"
-    return Problem(what=f"no package {name}", at=(line.at,), do=(hint,))
-
-
-def _unknown_together(problems: list[Problem], asked: Asked) -> list[Problem]:
-    """What is in no channel at all is said in one go, with the channels named once."""
-    unknown = [problem for problem in problems if problem.what.startswith("no package ")]
-    if not unknown:
-        return problems
-    where = joined([redacted(url) for url in asked.request.channels])
-    whole = Problem(
-        what=f"{' and '.join(problem.what for problem in unknown)} in {where}",
-        at=tuple(at for problem in unknown for at in problem.at),
-        do=tuple(do for problem in unknown for do in problem.do),
+def _unknown(lacking: Sequence[tuple[Line, str]], known: Sequence[str], channels: Sequence[str]) -> Problem:
+    """The names that no channel has on any platform, in one go."""
+    names = list(dict.fromkeys(name for _, name in lacking))
+    near = {name: found for name in names if (found := _near(name, known)) is not None}
+    do = [f"write {found} for {name}" for name, found in near.items()]
+    left = [name for name in names if name not in near]
+    for prefix, home in _HOMES.items():
+        there = [name for name in left if name.startswith(prefix)]
+        if there and not any(url.rstrip("/").endswith(f"/{home}") for url in channels):
+            do.append(f"add {home} to the channels for {_some(there)}")
+            left = [name for name in left if name not in there]
+    if left:
+        it = "it" if len(left) == 1 else "them"
+        pip = "" if all(name.startswith(_NOT_ON_PYPI) for name in left) else f", take {it} from pip"
+        do.append(f"check the spelling of {_some(left)}{pip}, or add the channel that has {it}")
+    return Problem(
+        what=f"no package {_some(names, 'or')} in {joined([redacted(url) for url in channels])}",
+        at=tuple(line.at for line, _ in lacking),
+        do=tuple(do),
     )
-    return [whole, *(problem for problem in problems if problem not in unknown)]
+
+
+def _some(names: Sequence[str], last: str = "and") -> str:
+    shown = names[:_SHOWN]
+    return joined([*shown, *([f"{len(names) - _SHOWN} others"] if len(names) > _SHOWN else [])], last)
+
+
+def _near(name: str, known: Sequence[str]) -> str | None:
+    """What conda calls ``name``, or of what it is a slip of the keys; what is only alike is of no help."""
+    guess = _CONDA_NAMES.get(name)
+    if guess in known:
+        return guess
+    close = difflib.get_close_matches(name, [one for one in known if one[:1] == name[:1]], n=5, cutoff=0.75)
+    return next((one for one in close if _edits(name, one) <= (1 if len(name) < 8 else 2)), None)
+
+
+def _edits(one: str, other: str) -> int:
+    """How many letters are added, removed, changed or exchanged with the next to make one the other."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, mine in enumerate(one, 1):
+        earlier, before, row = before, row, [i]
+        for j, their in enumerate(other, 1):
+            row.append(min(row[j - 1] + 1, before[j] + 1, before[j - 1] + (mine != their)))
+            if i > 1 and j > 1 and mine == other[j - 2] and one[i - 2] == their:
+                row[j] = min(row[j], earlier[j - 2] + 1)
+    return row[-1]
 
 
 def _no_such_build(

@@ -31,7 +31,7 @@ def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
         return CouldNotError(
             "the channel is not in the cache, and --offline forbids to fetch it",
             at=at,
-            do="lock once without --offline",
+            do="run the same command once without --offline",
             story=story,
         )
     if status:

@@ -11,6 +11,7 @@ from envforge.errors import InputError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
+from envforge.model.urls import public_url
 from envforge.resolvers.conda.request import parse_match_spec
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class CondaRows:
             return text.partition("#")[0] == row.url
         text = _LICENSE.sub("", text).replace("[]", "")
         spec = parse_match_spec(Line(text=text, at=line.at), self.channels)
-        if spec.channel is not None and str(spec.channel.base_url).rstrip("/") != row.channel:
+        if spec.channel is not None and _public(str(spec.channel.base_url)) != _public(row.channel):
             return False
         if spec.subdir is not None and spec.subdir != row.subdir:
             return False
@@ -144,3 +145,7 @@ def _apart(rest: str) -> Iterable[str]:
             return
         yield match[0].rstrip(",")
         rest = rest[match.end() :]
+
+
+def _public(channel: str) -> str:
+    return public_url(channel, conda=True).rstrip("/")

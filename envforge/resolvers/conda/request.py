@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envforge.errors import InputError
@@ -20,14 +18,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CondaRecord",
     "CondaRequest",
-    "channel_url",
+    "channel_meant",
     "closure",
-    "cutoff",
+    "named_channel",
     "parse_match_spec",
 ]
 
 _ALIAS = "https://conda.anaconda.org"
-_DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+_OF_CHANNEL = re.compile(
+    r"\s*(?P<channel>[^\s\[\]=<>!]+?)(?P<subdir>/(?:noarch|(?:linux|osx|win)-\w+))?::(?P<rest>.*)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +66,6 @@ class CondaRecord:
     python_package: bool
 
 
-def channel_url(channel: str, base: Path) -> tuple[str, ...]:
-    """The URLs that a channel, as people write it, stands for.
-
-    :param channel: a URL, a path (``./channel``, ``/srv/channel``) or a name on anaconda.org.
-    :param base: the directory that a relative path is relative to.
-    """
-    if channel == "defaults":
-        return _DEFAULTS
-    if "://" in channel:
-        return (channel.rstrip("/"),)
-    if channel.startswith((".", "/", "~")):
-        return ((base / Path(channel).expanduser()).resolve().as_uri(),)
-    return (f"{_ALIAS}/{channel.strip('/')}",)
-
-
 def parse_match_spec(line: Line, channels: Sequence[str] = ()) -> MatchSpec:
     """A dependency as environment.yml files really hold it.
 
@@ -109,13 +94,26 @@ def parse_match_spec(line: Line, channels: Sequence[str] = ()) -> MatchSpec:
     return spec
 
 
+def named_channel(text: str) -> str | None:
+    """The channel that ``CHANNEL::NAME`` or ``CHANNEL/SUBDIR::NAME`` names; ``None`` for any other line."""
+    match = _OF_CHANNEL.fullmatch(text)
+    return match["channel"] if match is not None else None
+
+
+def channel_meant(name: str, channels: Sequence[str]) -> str | None:
+    """Which of the URLs ``channels`` a line means whose channel is ``name``; ``None`` for none of them."""
+    name = "pkgs/main" if name == "defaults" else name.rstrip("/")
+    return next((url for url in channels if url == name or url.rstrip("/").endswith(f"/{name}")), None)
+
+
 def _with_channel_url(text: str, channels: Sequence[str]) -> str:
-    named, colons, rest = text.partition("::")
-    name, slash, subdir = named.partition("/")
-    url = next((url for url in channels if url.rstrip("/").rpartition("/")[2] == name), None)
-    if not colons or "://" in named or url is None or url == f"{_ALIAS}/{name}":
+    match = _OF_CHANNEL.fullmatch(text)
+    if match is None:
         return text
-    return f"{url}{slash}{subdir}::{rest}"
+    url = channel_meant(match["channel"], channels)
+    if url is None or url == f"{_ALIAS}/{match['channel']}":
+        return text
+    return f"{url}{match['subdir'] or ''}::{match['rest']}"
 
 
 def closure(name: str, records: Sequence[CondaRecord]) -> tuple[CondaRecord, ...]:
@@ -129,17 +127,3 @@ def closure(name: str, records: Sequence[CondaRecord]) -> tuple[CondaRecord, ...
             found[record.name] = record
             todo += [spec.strip().partition(" ")[0] for spec in record.depends]
     return tuple(found[name] for name in sorted(found))
-
-
-def cutoff(text: str | None) -> datetime | None:
-    """RFC 3339 or a date as an aware UTC time; py-rattler takes the digits and ignores the zone.
-
-    :raises InputError: if it is neither.
-    """
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise InputError(f"{text!r} is no date", at="--exclude-newer", do="write 2026-11-23") from error
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

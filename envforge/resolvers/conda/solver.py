@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from envforge.edges.fetch import Fetcher
+from envforge.model.moments import cutoff
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
-from envforge.resolvers.client import BroughtChannels, conda_client
 from envforge.resolvers.conda.channel_errors import channel_error, is_refusal
+from envforge.resolvers.conda.client import BroughtChannels, conda_client
 from envforge.resolvers.conda.preferred import preferred_records
-from envforge.resolvers.conda.request import CondaRecord, CondaRequest, cutoff, parse_match_spec
+from envforge.resolvers.conda.request import CondaRecord, CondaRequest, parse_match_spec
 
 if TYPE_CHECKING:
     from rattler import Gateway, MatchSpec, RepoDataRecord
@@ -157,7 +158,7 @@ class Asked:
         self.specs = [self.parse(line) for line in request.specs]
         self._gateway = gateway
         self._channels = [Channel(url) for url in channels]
-        self.cutoff = cutoff(request.exclude_newer)
+        self.cutoff = None if request.exclude_newer is None else cutoff(request.exclude_newer)
 
     def parse(self, line: Line) -> MatchSpec:
         """A dependency, whose ``CHANNEL::`` may be one of the request's channels."""

@@ -15,10 +15,10 @@ from packaging.utils import parse_wheel_filename
 from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
-from envforge.resolvers._hashes import Hashing
-from envforge.resolvers._places import Places
-from envforge.resolvers._request import PypiRequest
-from envforge.resolvers._targets import wheel_rank, wheel_tags
+from envforge.resolvers.pypi.hashes import Hashing
+from envforge.resolvers.pypi.places import Places
+from envforge.resolvers.pypi.request import PypiRequest
+from envforge.resolvers.pypi.target import wheel_rank, wheel_tags
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -25,8 +25,8 @@ from envforge.model.built import BUILT, BuiltWheel, built_wheels
 from envforge.model.lockfile import Lockfile
 from envforge.model.urls import redacted, without_secrets
 from envforge.reporting import Reporter
-from envforge.resolvers._backend import Uv, lock_requires, make_environment, read_build_system
-from envforge.resolvers._sources import Checkout, Project, Sdist, Source, source_of, unpacked
+from envforge.resolvers.building.backend import Uv, lock_requires, make_environment, read_build_system
+from envforge.resolvers.building.sources import Checkout, Project, Sdist, Source, source_of, unpacked
 
 __all__ = ["Builder", "BuildingFetcher", "Checkout", "Project", "Sdist", "Uv"]
 

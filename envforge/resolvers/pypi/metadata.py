@@ -6,19 +6,24 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
+from email.parser import HeaderParser
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
-from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from envforge.edges.fetch import Fetcher
+from envforge.edges.ranged import opened_in_parts
 from envforge.errors import CouldNotError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
@@ -28,24 +33,38 @@ __all__ = ["Asked", "Metadata", "asked_for", "parse_metadata", "wheel_metadata"]
 _LIMIT = 16 << 20
 """No METADATA is longer; the longest on PyPI are some 100 kB."""
 _HEADERS_END = re.compile(r"\r?\n\r?\n")
+_OR = re.compile(r"\bor\b")
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']|["']([^"']+)["']\s*==\s*extra""")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a distribution needs and which extras it has, by canonical name."""
+    """What a distribution needs and which extras it has, by canonical name.
+
+    ``of_extra`` are the lines that count with one extra alone.  They are most of all lines, of extras that
+    nobody asks for, and are read where somebody does.
+    """
 
     requires: tuple[Requirement, ...] = ()
     extras: frozenset[str] = frozenset()
+    of_extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def only_for_extras(self) -> tuple[Requirement, ...]:
         """What is needed by an extra and not by the distribution itself."""
-        return tuple(r for r in self.requires if r.marker is not None and _EXTRA.search(str(r.marker)))
+        mixed = [r for r in self.requires if r.marker is not None and _EXTRA.search(str(r.marker))]
+        return (*mixed, *(r for extra in sorted(self.of_extra) for r in _read(self.of_extra[extra])))
 
     def needs(self, extra: str, environment: Mapping[str, str]) -> tuple[Requirement, ...]:
         """What is needed on a target with ``extra``; with the empty extra, what is needed without one."""
-        return tuple(r for r in self.requires if _counts(r, extra, environment))
+        there = (*self.requires, *_read(self.of_extra.get(extra, ())))
+        return tuple(r for r in there if _counts(r, extra, environment))
+
+
+def _read(lines: Iterable[str]) -> Iterator[Requirement]:
+    for line in lines:
+        with suppress(InvalidRequirement):
+            yield Requirement(line)
 
 
 def _counts(requirement: Requirement, extra: str, environment: Mapping[str, str]) -> bool:
@@ -59,18 +78,27 @@ def _counts(requirement: Requirement, extra: str, environment: Mapping[str, str]
 
 def parse_metadata(text: str) -> Metadata:
     """Read METADATA; what is not of the standard's form is passed over, as uv has chosen already."""
-    raw, _ = parse_email(_HEADERS_END.split(text, maxsplit=1)[0])  # the description may be long
-    requires = []
-    for line in raw.get("requires_dist", []):
-        try:
-            requires.append(Requirement(line))
-        except InvalidRequirement:
-            continue
-    extras = {canonical_name(extra) for extra in raw.get("provides_extra", [])}
-    for requirement in requires:
-        for one, other in _EXTRA.findall(str(requirement.marker or "")):
-            extras.add(canonical_name(one or other))
-    return Metadata(requires=tuple(requires), extras=frozenset(extras))
+    fields = _fields(text)
+    extras = {canonical_name(extra) for extra in fields.get_all("Provides-Extra", [])}
+    general, of_extra = [], defaultdict[str, list[str]](list)
+    for line in fields.get_all("Requires-Dist", []):
+        marker = line.partition(";")[2]
+        named = [canonical_name(one or other) for one, other in _EXTRA.findall(marker)]
+        extras.update(named)
+        if len(named) == 1 and not _OR.search(marker):
+            of_extra[named[0]].append(line)
+        else:
+            general.append(line)
+    return Metadata(
+        requires=tuple(_read(general)),
+        extras=frozenset(extras),
+        of_extra={extra: tuple(lines) for extra, lines in of_extra.items()},
+    )
+
+
+def _fields(text: str) -> Message:
+    """The fields, whose form is that of the headers of a letter; the description below may be long."""
+    return HeaderParser().parsestr(_HEADERS_END.split(text, maxsplit=1)[0])
 
 
 @dataclass
@@ -116,10 +144,10 @@ def asked_for(
 
 
 def wheel_metadata(fetcher: Fetcher, url: str, sha256: str) -> str:
-    """The METADATA of a wheel: from beside it (PEP 658), or from the wheel itself.
+    """The METADATA of a wheel: from beside it (PEP 658), or from the wheel itself, in part or whole.
 
-    What lies beside it is believed only if it is metadata of that very distribution and version; it decides
-    nothing but which rows a row is said to depend on.
+    What lies beside it, and the part, are believed only if they are metadata of that very distribution and
+    version; they decide nothing but which rows a row is said to depend on.
 
     :param url: ``https:``, ``http:`` or ``file:``.
     :param sha256: what the wheel must hash to where it has to be downloaded.
@@ -134,10 +162,15 @@ def wheel_metadata(fetcher: Fetcher, url: str, sha256: str) -> str:
         text = ""
     if _describes(text, url):
         return text
+    with suppress(CouldNotError):  # of a wheel of a gigabyte, METADATA is some kilobytes
+        part = opened_in_parts(fetcher, url)
+        if part is not None and _describes(text := _inside(part, url), url):
+            return text
     with tempfile.TemporaryDirectory(prefix="envforge-") as directory:
         path = Path(directory) / "wheel"
         fetcher.download(url, path, sha256=sha256)
-        return _inside(path, url)
+        with path.open("rb") as wheel:
+            return _inside(wheel, url)
 
 
 def _name_and_version(url: str) -> tuple[str, str]:
@@ -150,19 +183,19 @@ def _name_and_version(url: str) -> tuple[str, str]:
 
 
 def _describes(text: str, url: str) -> bool:
-    raw, _ = parse_email(text)
+    fields = _fields(text)
     name, version = _name_and_version(url)
     try:
-        same_version = str(Version(raw.get("version", ""))) == version
+        same_version = str(Version(fields.get("Version", ""))) == version
     except InvalidVersion:
         return False
-    return same_version and canonical_name(raw.get("name", "")) == name
+    return same_version and canonical_name(fields.get("Name", "")) == name
 
 
-def _inside(path: Path, url: str) -> str:
+def _inside(wheel: BinaryIO, url: str) -> str:
     name, _ = _name_and_version(url)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
                 folder, slash, file = member.partition("/")
                 stem, suffix, rest = folder.partition(".dist-info")

@@ -16,15 +16,16 @@ from packaging.version import InvalidVersion, Version
 from envforge.edges.process import Command, Completed, run, uv_executable
 from envforge.errors import EnvforgeError
 from envforge.model.lockfile import canonical_name
-from envforge.resolvers._choice import read_pylock
-from envforge.resolvers._places import is_folder
-from envforge.resolvers._request import PINS, PypiRequest, Wanted, cutoff
-from envforge.resolvers._stubs import Stub
-from envforge.resolvers._targets import uv_platform
-from envforge.resolvers._uv_errors import is_refusal, translated
-from envforge.resolvers.clash import clashing_url
-from envforge.resolvers.client import certificate_variables
-from envforge.resolvers.missing import UnknownProjectError
+from envforge.model.moments import cutoff, moment_text
+from envforge.resolvers.certificates import certificate_variables
+from envforge.resolvers.pypi.choice import read_pylock
+from envforge.resolvers.pypi.clash import clashing_url
+from envforge.resolvers.pypi.failures import is_refusal, translated
+from envforge.resolvers.pypi.missing import UnknownProjectError
+from envforge.resolvers.pypi.places import is_folder
+from envforge.resolvers.pypi.request import PINS, PypiRequest, Wanted
+from envforge.resolvers.pypi.stubs import Stub
+from envforge.resolvers.pypi.target import uv_platform
 
 __all__ = ["Compiler"]
 
@@ -172,7 +173,7 @@ class Compiler:
         argv += [word for name in request.no_binary for word in ("--no-binary", name)]
         argv += [word for name in stubs for word in ("--no-emit-package", name)]
         if request.exclude_newer is not None:
-            argv += ["--exclude-newer", cutoff(request.exclude_newer)]
+            argv += ["--exclude-newer", moment_text(cutoff(request.exclude_newer))]
         if request.prerelease:
             argv += ["--prerelease", "allow"]
         if self.offline:

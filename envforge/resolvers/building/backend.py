@@ -13,10 +13,10 @@ from typing import Any
 from envforge.edges.process import Command, Completed, run, uv_executable
 from envforge.errors import CouldNotError, InputError
 from envforge.model.access import Access
+from envforge.model.moments import cutoff, moment_text
 from envforge.model.urls import redacted
-from envforge.resolvers._places import Places
-from envforge.resolvers._request import cutoff
-from envforge.resolvers.client import certificate_variables
+from envforge.resolvers.certificates import certificate_variables
+from envforge.resolvers.pypi.places import Places
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,7 +75,7 @@ class Uv:
             argv += options
             env |= variables | certificate_variables(self.access)
             if self.exclude_newer is not None:
-                argv += ["--exclude-newer", cutoff(self.exclude_newer)]
+                argv += ["--exclude-newer", moment_text(cutoff(self.exclude_newer))]
         if self.offline:
             argv += ["--offline"]
         return run(Command(argv=tuple(argv), cwd=work, env=env, network=not self.offline))

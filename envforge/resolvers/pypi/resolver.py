@@ -1,6 +1,6 @@
 """The PyPI half: uv resolves for a target that need not be the host, and its answer becomes rows.
 
-What conda brings is shown to uv as stubs (:mod:`envforge.resolvers._stubs`): it is neither resolved nor
+What conda brings is shown to uv as stubs (:mod:`envforge.resolvers.pypi.stubs`): it is neither resolved nor
 locked a second time, and a requirement that it does not meet is an error now and not on the cluster.  Only
 wheels are taken; of each package the one that fits the target best, by the target's own tags.
 """
@@ -17,46 +17,29 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from envforge.errors import UnsatisfiableError
+from envforge.errors import CouldNotError, UnsatisfiableError
+from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage, canonical_name
-from envforge.resolvers._choice import Chosen, choose, sdists
-from envforge.resolvers._compile import Compiler
-from envforge.resolvers._hashes import HashesOf, Hashing, artifact_hashes
-from envforge.resolvers._metadata import (
+from envforge.model.spec import Line
+from envforge.resolvers.pypi.choice import Chosen, choose, sdists
+from envforge.resolvers.pypi.compiler import Compiler
+from envforge.resolvers.pypi.hashes import HashesOf, Hashing
+from envforge.resolvers.pypi.metadata import (
     Asked,
     Metadata,
     asked_for,
     parse_metadata,
-    wheel_metadata,
 )
-from envforge.resolvers._places import Places
-from envforge.resolvers._request import (
+from envforge.resolvers.pypi.request import (
     ProvidedDistribution,
     PypiRequest,
     Wanted,
-    parse_requirement,
-    requirement_name,
     wanted,
 )
-from envforge.resolvers._stubs import Stub, stubs_for
-from envforge.resolvers._targets import marker_environment, wheel_rank, wheel_tags
+from envforge.resolvers.pypi.stubs import Stub, stubs_for
+from envforge.resolvers.pypi.target import marker_environment
 
-__all__ = [
-    "Places",
-    "ProvidedDistribution",
-    "PypiPorts",
-    "PypiRequest",
-    "artifact_hashes",
-    "find_sdists",
-    "marker_environment",
-    "parse_requirement",
-    "requirement_name",
-    "resolve",
-    "wanted",
-    "wheel_metadata",
-    "wheel_rank",
-    "wheel_tags",
-]
+__all__ = ["PypiPorts", "Resolved", "find_sdists", "resolve"]
 
 _AT_ONCE = 8
 
@@ -73,6 +56,15 @@ class PypiPorts:
     metadata_of: Callable[[str, str], str]
     hashes_of: HashesOf
     complete: Callable[[ProvidedDistribution], ProvidedDistribution] = lambda one: one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Rows, the requirements with projects by name, and the wheels among the rows that were built."""
+
+    rows: tuple[LockedPackage, ...]
+    requirements: tuple[Line, ...]
+    built: tuple[BuiltWheel, ...] = ()
 
 
 def resolve(
@@ -161,6 +153,8 @@ class _Resolving:
                 continue
             lacking = {n for n, stub in stubs.items() if not stub.metadata.extras.issuperset(asked.of(n))}
             for name in sorted(lacking):
+                if name in completed and provided[name].metadata is None:
+                    raise _unknown_extra(stubs[name], asked)
                 if name in completed:
                     raise self._no_extra(stubs[name].metadata, _brought(stubs[name]), name, asked)
                 completed.add(name)
@@ -202,7 +196,8 @@ class _Resolving:
         return UnsatisfiableError(
             f"{what} has no extra {extra!r}" + ("" if is_direct else f", which {who} asks for"),
             at=who if is_direct else None,
-            do=f"leave [{extra}] out, or ask for another version; {has if some else 'it has none'}",
+            do=f"{f'leave [{extra}] out, or ask' if is_direct else 'ask conda'} for another version; "
+            f"{has if some else 'it has none'}",
         )
 
     def _row(
@@ -230,6 +225,16 @@ def _dependencies(name: str, needed: Mapping[Requirement, None]) -> dict[str, st
         found[other] = found.get(other, SpecifierSet()) & requirement.specifier
     found.pop(name, None)
     return {other: str(versions) or "*" for other, versions in sorted(found.items())}
+
+
+def _unknown_extra(stub: Stub, asked: Asked) -> CouldNotError:
+    extra = next(extra for extra in asked.of(stub.name) if extra not in stub.metadata.extras)
+    conda = stub.distribution.conda_name
+    return CouldNotError(
+        f"what {stub.name}[{extra}] needs cannot be looked up: the files of conda's {conda} cannot be read",
+        at=asked.extras[stub.name][extra],
+        do=f"lock once without --offline, from a channel that holds {conda}; or leave {conda} out",
+    )
 
 
 def _brought(stub: Stub) -> str:

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from envforge.errors import CouldNotError, EnvforgeError, InputError, UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.urls import redacted
-from envforge.resolvers._request import PINS, PypiRequest, Wanted
-from envforge.resolvers._stubs import Stub
-from envforge.resolvers.clash import DEPENDS, NAME, clash_in, names
-from envforge.resolvers.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.pypi.clash import DEPENDS, NAME, clash_in, in_one_line, names
+from envforge.resolvers.pypi.missing import NoWheelError, UnknownProjectError
+from envforge.resolvers.pypi.request import PINS, PypiRequest, Wanted
+from envforge.resolvers.pypi.stubs import Stub
 
 __all__ = ["is_refusal", "translated"]
 
@@ -52,7 +52,7 @@ def translated(
 ) -> EnvforgeError:
     """The error that uv's ``stderr`` stands for; ``limits`` are the constraints."""
     story = _OURS.sub("you require", redacted(stderr.strip()))
-    text = " ".join(story.split())
+    text = in_one_line(story)
     if "No solution found" not in text:
         return (
             _unreadable(story, wanted)
@@ -67,6 +67,8 @@ def translated(
         or _wrong_python(text, story, request, wanted)
         or _no_sdist(text, story, request, wanted)
         or _no_wheel(text, story, request, wanted)
+        or _no_version(text, story, request, wanted)
+        or _no_meeting(text, story, (*wanted, *limits))
         or _broken(text, story, request)
         or _no_set(text, story, request, (*wanted, *limits))
     )
@@ -195,6 +197,38 @@ def _broken(text: str, story: str, request: PypiRequest) -> CouldNotError | None
     )
 
 
+def _no_version(
+    text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
+) -> UnsatisfiableError | None:
+    """A line that asks for the very version that no index has."""
+    none = {canonical_name(name) for name in re.findall(rf"there is no version of ({NAME})==", text)}
+    for one in wanted:
+        if one.name in none and str(one.requirement.specifier).startswith("=="):
+            return NoWheelError(
+                f"no version of {redacted(one.line.text)} is in {request.index}",
+                project=one.name,
+                versions=str(one.requirement.specifier),
+                at=one.line.at,
+                do=f"ask for another version of {one.name}",
+                story=story,
+            )
+    return None
+
+
+def _no_meeting(text: str, story: str, lines: Sequence[Wanted]) -> UnsatisfiableError | None:
+    """Lines that no version whatever can meet."""
+    match = re.search(rf"you require ({NAME})\S+ and ({NAME})\S+ (?:which|we can conclude)", text)
+    if match is None or canonical_name(match[1]) != canonical_name(match[2]):
+        return None
+    named = [one for one in lines if one.name == canonical_name(match[1]) and one.requirement.specifier]
+    return UnsatisfiableError(
+        f"no version can be {' and '.join(redacted(one.line.text) for one in named)}",
+        at=", ".join(dict.fromkeys(one.line.at for one in named)) or None,
+        do="leave all but one out" if len(named) > 1 else "correct it: it contradicts itself",
+        story=story,
+    )
+
+
 def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]) -> UnsatisfiableError:
     named = [one for one in wanted if names(text, one.name)]
     what = " and ".join(redacted(one.line.text) for one in named[:3]) or "the PyPI requirements"
@@ -223,7 +257,7 @@ def _no_set(text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted
     return UnsatisfiableError(
         f"nothing satisfies {what} for {request.assumed}",
         at=", ".join(one.line.at for one in named) or None,
-        do="relax one of them; the log has the whole derivation",
+        do=f"relax {'one of them' if len(named) > 1 else 'it'}; the log has the whole derivation",
         story=story,
     )
 

@@ -12,21 +12,23 @@ from envforge.errors import UnsatisfiableError
 from envforge.model.lockfile import canonical_name
 from envforge.model.spec import Line
 from envforge.model.urls import redacted
-from envforge.resolvers._request import Wanted
-from envforge.resolvers._stubs import Stub
+from envforge.resolvers.pypi.request import Wanted
+from envforge.resolvers.pypi.stubs import Stub
 
-__all__ = ["DEPENDS", "NAME", "Clash", "ClashError", "clash_in", "clashing_url", "names"]
+__all__ = ["DEPENDS", "NAME", "Clash", "ClashError", "clash_in", "clashing_url", "in_one_line", "names"]
 
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 DEPENDS = re.compile(
     rf"({NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({NAME})(?:\[[^\]]*\])?((?:[<>=!~]=?|===)\S+)"
 )
 _NEEDS = re.compile(rf"({NAME})(?:\[[^\]]*\])?(?:[=<>!~]\S*)? depends? on ({NAME})")
+_ONE_OF = re.compile(rf"(?<= )on one of: ((?:{NAME}[<>=!~]\S+ )+)")
+_HOLE = re.compile(r"<([^,|<>=]+)\|>\1(?=[,|])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clash:
-    """``name`` is wanted in ``versions`` (a specifier), and ``conda_name`` brings another.
+    """``name`` is wanted in ``versions`` (specifiers with ``|`` between), and ``conda_name`` brings another.
 
     ``line`` is where it begins, ``by`` are the projects on the way from there; none where the line itself
     asks for it.  ``line`` is ``None`` where the way is not known.
@@ -143,6 +145,17 @@ def clashing_url(wanted: Sequence[Wanted], stubs: Mapping[str, Stub]) -> Unsatis
     return None
 
 
+def in_one_line(text: str) -> str:
+    """Words of uv's without their layout, and ``depends on one of: a<1 a>1,<3`` as ``depends on a!=1,<3``."""
+    return _ONE_OF.sub(_one_of, " ".join(text.split()))
+
+
+def _one_of(match: re.Match[str]) -> str:
+    first, *others = match[1].split()
+    sets = "|".join([first, *(re.sub(f"^{NAME}", "", one) for one in others)])
+    return "on " + _HOLE.sub(r"!=\1", sets) + " "
+
+
 def names(text: str, name: str) -> bool:
     """Whether ``text`` speaks of the project ``name``."""
     return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
@@ -156,6 +169,7 @@ def _brings(stub: Stub) -> str:
 
 def _contains(versions: str, stub: Stub) -> bool:
     try:
-        return SpecifierSet(versions).contains(stub.version, prereleases=True)
+        sets = map(SpecifierSet, versions.split("|"))
+        return any(one.contains(stub.version, prereleases=True) for one in sets)
     except InvalidSpecifier:
         return True

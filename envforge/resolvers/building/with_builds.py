@@ -20,24 +20,16 @@ from envforge.model.built import BuiltWheel
 from envforge.model.lockfile import LockedPackage
 from envforge.model.spec import Line
 from envforge.model.urls import redacted, without_secrets
-from envforge.resolvers._choice import Chosen
-from envforge.resolvers._direct import Direct, Kind, direct_of
-from envforge.resolvers._hashes import HashesOf, Hashing
-from envforge.resolvers._request import PypiRequest, Wanted, holds, wheel_name
-from envforge.resolvers._sources import Source, checkout_of
-from envforge.resolvers.building import Builder, Checkout, Project, Sdist
-from envforge.resolvers.portable import check_fits
+from envforge.resolvers.building.builder import Builder, Checkout, Project, Sdist
+from envforge.resolvers.building.portable import check_fits
+from envforge.resolvers.building.sources import Source, checkout_of
+from envforge.resolvers.pypi.choice import Chosen
+from envforge.resolvers.pypi.direct import Direct, Kind, direct_of
+from envforge.resolvers.pypi.hashes import HashesOf, Hashing
+from envforge.resolvers.pypi.request import PypiRequest, Wanted, holds, wheel_name
+from envforge.resolvers.pypi.resolver import Resolved
 
-__all__ = ["Ports", "Resolved", "resolve_with_builds"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """Rows, the wheels among them that were built, and the requirements with projects by name."""
-
-    rows: tuple[LockedPackage, ...]
-    built: tuple[BuiltWheel, ...]
-    requirements: tuple[Line, ...]
+__all__ = ["Ports", "resolve_with_builds"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from envforge.errors import UnsatisfiableError
 from envforge.formats.elf import read_elf
 from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
-from envforge.resolvers._targets import wheel_tags
+from envforge.resolvers.pypi.target import wheel_tags
 
 __all__ = ["check_fits"]
 

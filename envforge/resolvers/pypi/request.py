@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta, timezone
 from urllib.parse import urlsplit
 
 from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
@@ -17,15 +16,14 @@ from envforge.model.lockfile import canonical_name
 from envforge.model.platforms import Target
 from envforge.model.spec import Line
 from envforge.model.urls import redacted
-from envforge.resolvers._places import PYPI, Places
-from envforge.resolvers._targets import marker_environment
+from envforge.resolvers.pypi.places import PYPI, Places
+from envforge.resolvers.pypi.target import marker_environment
 
 __all__ = [
     "PINS",
     "ProvidedDistribution",
     "PypiRequest",
     "Wanted",
-    "cutoff",
     "holds",
     "parse_requirement",
     "requirement_name",
@@ -192,23 +190,3 @@ def wheel_name(filename: str, line: Line) -> str:
         return canonical_name(parse_wheel_filename(filename)[0])
     except InvalidWheelFilename as error:
         raise _no_wheel(line) from error
-
-
-def cutoff(text: str) -> str:
-    """``exclude_newer`` as a moment in UTC: uv would read a date in the time zone of the host.
-
-    :raises InputError: if it is neither a date nor RFC 3339 with its zone.
-    """
-    try:
-        if len(text) == len("2026-11-23"):
-            day = date.fromisoformat(text) + timedelta(days=1)
-            moment = datetime.combine(day, time(), tzinfo=timezone.utc)
-        else:
-            moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
-    except (ValueError, OverflowError) as error:
-        raise InputError(
-            f"{text!r} is no date", at="--exclude-newer", do="write 2026-11-23 or 2026-11-23T12:00:00Z"
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

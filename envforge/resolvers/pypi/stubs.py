@@ -22,8 +22,8 @@ from packaging.version import InvalidVersion, Version
 
 from envforge.errors import CouldNotError
 from envforge.model.lockfile import canonical_name
-from envforge.resolvers._metadata import Metadata, parse_metadata
-from envforge.resolvers._request import ProvidedDistribution
+from envforge.resolvers.pypi.metadata import Metadata, parse_metadata
+from envforge.resolvers.pypi.request import ProvidedDistribution
 
 __all__ = ["Stub", "stubs_for"]
 

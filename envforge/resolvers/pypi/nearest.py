@@ -19,9 +19,9 @@ from envforge.edges.fetch import Fetcher, local_path
 from envforge.errors import EnvforgeError, InputError
 from envforge.formats.simple_index import ListedFile, read_page
 from envforge.model.platforms import PLATFORMS, Target, VirtualPackage, default_target
-from envforge.resolvers._places import PYPI, Places
-from envforge.resolvers._request import PypiRequest
-from envforge.resolvers._targets import wheel_tags
+from envforge.resolvers.pypi.places import PYPI, Places
+from envforge.resolvers.pypi.request import PypiRequest
+from envforge.resolvers.pypi.target import wheel_tags
 
 __all__ = ["Nearest", "listed_files", "nearest"]
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
-from envforge.resolvers._request import PypiRequest
-from envforge.resolvers.clash import ClashError, names
+from envforge.resolvers.pypi.clash import ClashError, names
+from envforge.resolvers.pypi.request import PypiRequest
 
 __all__ = ["TORCH", "backend_of", "torch_backends", "with_torch"]
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError, UnsatisfiableError
-from envforge.resolvers._request import Wanted
+from envforge.resolvers.pypi.request import Wanted
 
 __all__ = ["HashesOf", "Hashing", "artifact_hashes", "url_hashes"]
 

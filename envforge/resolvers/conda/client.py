@@ -14,33 +14,14 @@ from envforge.edges.credentials import Credentials
 from envforge.edges.fetch import Fetcher, NotFoundError, local_path
 from envforge.edges.scratch import owner_mark
 from envforge.model.access import Access
+from envforge.resolvers.certificates import certificates
 
 if TYPE_CHECKING:
     from rattler import Client
 
-__all__ = ["BroughtChannels", "certificate_variables", "certificates", "conda_client"]
+__all__ = ["BroughtChannels", "conda_client"]
 
 _PUBLIC = frozenset(("conda.anaconda.org", "repo.anaconda.com", "prefix.dev", "repo.prefix.dev"))
-
-
-def certificates(access: Access) -> str | None:
-    """A file of certificates for those who look at ``SSL_CERT_FILE`` only; ``None`` where it is set."""
-    if os.environ.get("SSL_CERT_FILE"):
-        return None
-    named = (
-        access.certificates or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
-    )
-    return named if Path(named).is_file() else None
-
-
-def certificate_variables(access: Access) -> dict[str, str]:
-    """What uv is told of certificates: those that it trusts, and the one that it shows."""
-    own = certificates(access)
-    shown = next((files[0] for files in access.client_certificates.values() if len(files) == 1), None)
-    return {
-        **({"SSL_CERT_FILE": own} if own else {}),
-        **({"SSL_CLIENT_CERT": shown} if shown else {}),
-    }
 
 
 def conda_client(access: Access, channels: Sequence[str], *, refused: bool = False) -> Client:
