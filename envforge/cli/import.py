@@ -22,9 +22,6 @@ from envforge.node.install import host_platform
 
 __all__ = ["command"]
 
-_LARGEST = 100_000_000
-"""Bytes of a file that is imported; real ones have some millions."""
-
 
 @click.command("import")
 @click.argument("source", metavar="FILE|PREFIX", type=click.Path(path_type=Path))
@@ -143,7 +140,7 @@ def _read(source: Path, environment: str | None) -> tuple[ForeignLock, str]:
             raise InputError("only a pixi.lock has environments", at="--environment", do="leave it out")
         lock = read_prefix(source, host=host_platform())
         return lock, hashlib.sha256(repr(lock).encode()).hexdigest()
-    text = read_text(source, limit=_LARGEST)
+    text = read_text(source)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return read_lock(text, source=str(source), environment=environment), digest
 
