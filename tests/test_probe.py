@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from envforge.cli.app import run
 from envforge.cli.profiles import profile_target
-from envforge.edges.machine import cuda_of_driver, distribution, nvidia_driver, parse_cpuinfo
+from envforge.edges.machine import cuda_of_driver, distribution, mpi_library, nvidia_driver, parse_cpuinfo
 from envforge.errors import InputError
 from envforge.formats import profile_json
 from envforge.model.platforms import PLATFORMS, default_target
@@ -41,6 +41,7 @@ class Node:
 
     def __init__(self, root: Path) -> None:
         self.root, self.bin = root / "root", root / "bin"
+        self.variables: dict[str, str] = {}
         self.bin.mkdir(parents=True)
         self.program(
             "uname", "case $1 in -s) echo Linux ;; -m) echo x86_64 ;; *) echo 3.10.0-1160.el7 ;; esac"
@@ -60,7 +61,7 @@ class Node:
     def run(self, shell: list[str]) -> subprocess.CompletedProcess[str]:
         program = shutil.which(shell[0])
         assert program is not None
-        environment = {"PATH": str(self.bin), "ENVFORGE_PROBE_ROOT": str(self.root)}
+        environment = {"PATH": str(self.bin), "ENVFORGE_PROBE_ROOT": str(self.root), **self.variables}
         return subprocess.run(
             [program, *shell[1:], "-s"], input=script(), env=environment, capture_output=True,
             text=True, check=False,
@@ -146,6 +147,33 @@ def test_the_driver_itself_is_asked_first(node: Node) -> None:
     assert node.profile(SHELLS[0]).cuda == "12.2"
 
 
+CRAY = {"MPICH_DIR": "/opt/cray/gnu"}
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "found"),
+    [
+        (["opt/m/lib/libmpi.so.40"], {"LD_LIBRARY_PATH": "x::/none:/opt/m/lib"}, "/opt/m/lib/libmpi.so.40"),
+        (["opt/m/lib/libmpi.so.12"], {"MPI_HOME": "/opt/m"}, "/opt/m/lib/libmpi.so.12"),
+        (["opt/i/lib/release/libmpi.so.12"], {"I_MPI_ROOT": "/opt/i"}, "/opt/i/lib/release/libmpi.so.12"),
+        (["opt/cray/gnu/lib-abi-mpich/libmpi.so.12", "o/libmpi.so.12"], CRAY | {"LD_LIBRARY_PATH": "/o"},
+         "/opt/cray/gnu/lib-abi-mpich/libmpi.so.12"),
+        (["usr/lib64/libmpi.so.40", "usr/lib64/libc.so.6"], {"LD_LIBRARY_PATH": "/usr/lib64"}, None),
+        (["o p/libmpi.so.12"], {"LD_LIBRARY_PATH": "/o p"}, None),
+        (["opt/m/lib/libmpi.so.1"], {"LD_LIBRARY_PATH": "/opt/m/lib"}, None),
+    ],
+)  # fmt: skip
+def test_the_mpi_that_a_module_offers_is_found_alike(
+    node: Node, files: list[str], variables: dict[str, str], found: str | None
+) -> None:
+    for name in files:
+        node.file(name, "")
+    node.variables = variables
+    for shell in SHELLS:
+        assert node.profile(shell).mpi == found
+    assert mpi_library(node.root, variables) == found
+
+
 @shells
 def test_another_c_library_is_refused(node: Node, shell: list[str]) -> None:
     node.program("getconf", "exit 1")
@@ -185,7 +213,14 @@ def test_a_newer_fact_is_passed_over_and_a_newer_version_is_not() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"platform": "beos"}, {"glibc": "2.x"}, {"cuda": "1" * 99}, {"microarchitecture": "A b"}, {"kernel": 5}],
+    [
+        {"platform": "beos"},
+        {"mpi": "/opt/x.so"},
+        {"glibc": "2.x"},
+        {"cuda": "1" * 99},
+        {"microarchitecture": "A b"},
+        {"kernel": 5},
+    ],
 )
 def test_what_is_no_fact_is_refused_with_its_place(change: dict[str, object]) -> None:
     document = json.loads(profile_json.write(ClusterProfile(platform="linux-64")))

@@ -16,7 +16,7 @@ __all__ = ["command"]
 @click.option("--script", is_flag=True, help="Print a POSIX sh program that makes the same on a node.")
 @output_options
 def command(*, script: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Print this node's profile as JSON: platform, glibc, kernel, processor, NVIDIA driver and its CUDA.
+    """Print this node's profile as JSON: platform, glibc, kernel, processor, NVIDIA driver and its CUDA, MPI.
 
     'envforge lock --profile FILE' locks for such a node.
     """

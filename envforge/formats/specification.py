@@ -46,7 +46,7 @@ _NOT_ONE = (
     (re.compile(r"setup\.(py|cfg)"), "is not read", "write the dependencies into a pyproject.toml"),
     (re.compile(r"(meta|recipe)\.ya?ml"), "is a recipe of a package", "write an environment.yml"),
 )
-_BUILT = re.compile(r"(?:\S+::)?[\w.-]+={1,2}[^=\s*<>|,]+=(?P<build>\w+_\d+)")
+_BUILT = re.compile(r"(?:\S+::)?[\w.-]+={1,2}[^=\s*<>|,]+=(?P<build>[\w.]+)")
 _NOARCH = re.compile(r"py[a-z]?hd?[0-9a-f]+_\d+|pyh[0-9a-f]*_\d+|hd8ed1ab_\d+|py_\d+")
 _MINORS = range(41)
 _PATCHES = range(61)
