@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,9 @@ def command(
     for path in (output, *([spec] if spec else [])):
         if path.exists() and not (force or dry_run):
             raise InputError(
-                "there is a file already", at=str(path), do=f"name another one, or: rm {path}   # or --force"
+                "there is a file already",
+                at=str(path),
+                do=f"name another one, or: rm {shlex.quote(str(path))}   # or --force",
             )
     options = _options(**given)
     lock, digest = _read(source, environment)
