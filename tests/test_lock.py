@@ -445,7 +445,13 @@ def test_a_lesser_variant_is_said_and_the_option_changes_it(
     write_spec(envforge, f"channels: [{builder.url}]", "dependencies: [torch]", "platforms: [linux-64]")
     first = envforge("lock", "--json")
     assert first.json["platforms"]["linux-64"]["lesser"] == [
-        {"name": "torch", "locked": "2.0 cpu", "better": "2.0 cuda", "option": "--cuda 12.2"}
+        {
+            "name": "torch",
+            "locked": "2.0 cpu",
+            "better": "2.0 cuda",
+            "option": "--cuda 12.2",
+            "instead": None,
+        }
     ]
     assert "no __cuda is assumed, so torch is 2.0 cpu and not 2.0 cuda" in first.err
     assert "envforge lock --cuda 12.2" in first.err

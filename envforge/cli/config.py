@@ -47,7 +47,8 @@ def command(key: str | None, *, as_json: bool, quiet: bool, verbose: bool) -> in
         lines = [_text(_shown(settings.found[key].value))]
     else:
         lines = []
-        console.note(f"{key} is not set; {variable_of(key)} or a settings file would set it")
+        by = "" if KEYS[key].kind == "table" else f"{variable_of(key)} or "
+        console.note(f"{key} is not set; {by}a settings file would set it")
     print_result(console, lines, document)
     return 0
 

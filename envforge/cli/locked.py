@@ -100,7 +100,8 @@ def _platforms_document(locked: Locked) -> dict[str, dict[str, Any]]:
                     "name": one.name,
                     "locked": one.locked,
                     "better": one.better,
-                    "option": option_for(one.package),
+                    "option": None if one.instead else option_for(one.package),
+                    "instead": one.instead,
                 }
                 for one in locked.lesser.get(platform, ())
             ],
@@ -113,8 +114,14 @@ def _lesser(locked: Locked) -> Iterator[str]:
     """What is only a lesser variant, a line for each platform and option that would change it."""
     for platform, variants in sorted(locked.lesser.items()):
         target = locked.after.target(platform)
-        for package in dict.fromkeys(one.package for one in variants):
-            of = [one for one in variants if one.package == package]
+        for one in variants:
+            if one.instead is not None:
+                yield (
+                    f"{platform}: {one.package} is assumed, and {one.name} is {one.locked} all the same; "
+                    f"{one.better} makes use of it: write {one.instead}"
+                )
+        for package in dict.fromkeys(one.package for one in variants if one.instead is None):
+            of = [one for one in variants if one.package == package and one.instead is None]
             told = [f"{one.name} is {one.locked} and not {one.better}" for one in of[:_FEW]]
             more = f", and {len(of) - _FEW} more" if len(of) > _FEW else ""
             has = target.version(package.name) if target is not None else None
@@ -146,5 +153,5 @@ def _moved(difference: LockDifference, *, most: int | None) -> Iterator[str]:
 
 def _state(locked: Locked) -> str:
     if not locked.written:
-        return "would be written"
+        return "would be written" if locked.changed else "would stay as it is"
     return "written" if locked.changed else "unchanged"

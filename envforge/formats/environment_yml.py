@@ -19,6 +19,7 @@ import yaml
 from envforge.errors import InputError
 from envforge.formats._draft import Around, Draft, Place, check_group, check_name
 from envforge.formats._fields import redacted
+from envforge.formats._pip_lines import expanded
 from envforge.formats._requirement import check_index
 from envforge.formats._selectors import in_comment, in_key, select
 from envforge.formats._yaml import compose, line_of, plain, render
@@ -149,6 +150,7 @@ class _Reader:
             for item in self.items(keys["pip-repositories"], "pip-repositories"):
                 url = self.string(item, "the URL of an index", "write it as https://HOST/simple")
                 with _Placed(self, item):
+                    url = expanded(url, self.around.variables)
                     self.draft.pip.repositories.append(check_index(url))
         if "allow-pypi-requests" in keys:
             node = keys["allow-pypi-requests"]

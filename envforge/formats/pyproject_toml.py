@@ -17,7 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from envforge.errors import InputError
 from envforge.formats._draft import Around, Draft, Place, check_group
 from envforge.formats._fields import redacted
-from envforge.formats._pip_lines import PipReader
+from envforge.formats._pip_lines import PipReader, expanded
 from envforge.formats._poetry_tables import PoetryTables
 from envforge.formats._requirement import check_index, requirement_text
 from envforge.formats._tables import conda_text, strings
@@ -147,7 +147,7 @@ class _Reader:
         for item in table.each("platforms"):
             draft.platforms.append(check_platform(item.text("a platform"), at=item.at))
         for item in table.each("pip-repositories"):
-            draft.pip.repositories.append(_indexed(item))
+            draft.pip.repositories.append(_indexed(item, self.around))
         if table.get("allow-pypi-requests") is not None:
             draft.pip.allow_pypi = self.says(table, "allow-pypi-requests")
         dependencies = table.get("dependencies")
@@ -285,9 +285,9 @@ def _specifier(node: Node) -> str:
     return text
 
 
-def _indexed(node: Node) -> str:
+def _indexed(node: Node, around: Around) -> str:
     try:
-        return check_index(node.text("the URL of an index"))
+        return check_index(expanded(node.text("the URL of an index"), around.variables))
     except InputError as error:
         error.at = error.at or node.at
         raise

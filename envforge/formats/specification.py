@@ -46,7 +46,7 @@ _NOT_ONE = (
     (re.compile(r"setup\.(py|cfg)"), "is not read", "write the dependencies into a pyproject.toml"),
     (re.compile(r"(meta|recipe)\.ya?ml"), "is a recipe of a package", "write an environment.yml"),
 )
-_BUILT = re.compile(r"(?:\S+::)?[\w.-]+={1,2}[^=\s*<>|,]+=(?P<build>\w+_\d+)")
+_BUILT = re.compile(r"(?:\S+::)?[\w.-]+={1,2}[^=\s*<>|,]+=(?P<build>[\w.]+)")
 _NOARCH = re.compile(r"py[a-z]?hd?[0-9a-f]+_\d+|pyh[0-9a-f]*_\d+|hd8ed1ab_\d+|py_\d+")
 _MINORS = range(41)
 _PATCHES = range(61)
@@ -86,6 +86,8 @@ def read_specification(
     :param variables: what ``${NAME}`` in a requirements file stands for.
     :raises InputError: if something in a file cannot be used, or the files do not go together.
     """
+    if not sources:
+        raise InputError("no specification is named", at="sources", do="name one: environment.yml")
     around = Around(read=read, variables=variables or {}, environment=environment)
     around = replace(around, note=note) if note is not None else around
     drafts = []

@@ -53,7 +53,10 @@ def _unmet(
     spec: EnvironmentSpec, lockfile: Lockfile, targets: Sequence[Target], options: LockOptions, place: Place
 ) -> Iterator[Unmet]:
     at = ", ".join(spec.sources) or "the specification"
-    yield from _unmet_channels(asked_channels(spec, options, place.base), lockfile, place.base, at)
+    listed = channel_urls(options.channels or spec.channels, place.base)
+    # Another tool may not write down the channels that only lines name.
+    asked = asked_channels(spec, options, place.base) if is_ours(lockfile) else listed
+    yield from _unmet_channels(asked, lockfile, place.base, at)
     if is_ours(lockfile):
         yield from _unmet_choices(spec, lockfile, at)
     for target in targets:

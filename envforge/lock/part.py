@@ -195,7 +195,9 @@ class Job:
         except UnsatisfiableError as error:
             if not request.constraints:
                 raise
-            self.solver.solve(replace(request, constraints=()))  # what cannot be had at all says so itself
+            # What cannot be had at all says so itself.
+            found = self.solver.solve(replace(request, constraints=()))
+            self._explain_limits(request, found)
             raise UnsatisfiableError(
                 f"nothing satisfies the specification for {request.target.platform} with "
                 + " and ".join(line.text for line in request.constraints),
@@ -203,6 +205,22 @@ class Job:
                 do=_loosen(request.constraints),
                 story=error.story,
             ) from error
+
+    def _explain_limits(self, request: conda.CondaRequest, found: Sequence[conda.CondaRecord]) -> None:
+        """Say what stands against the limits on ``found``, what there would be without limits.
+
+        :raises UnsatisfiableError: if the records tell.
+        """
+        names = {record.name for record in found}
+        limits = [
+            line for line in request.constraints if conda.parse_match_spec(line).name.normalized in names
+        ]
+        try:
+            self.solver.solve(replace(request, specs=(*request.specs, *limits), constraints=()))
+        except UnsatisfiableError as error:
+            if any(line.at.startswith(_UPGRADE) for line in limits):
+                error.do = _loosen(limits)
+            raise
 
     def _runtime(
         self, target: Target, records: Sequence[conda.CondaRecord], rows: Sequence[LockedPackage]

@@ -25,11 +25,11 @@ LAPTOP = {
     "formats/(conda_lock|environment_pins|environment_yml|explicit_txt|hashed_requirements|pipfile"
     "|pipfile_lock|pixi_lock|pixi_manifest|pixi_toml|poetry_lock|pylock_toml|pyproject_toml"
     "|requirements_txt|uv_lock)": "specifications and lockfiles: a node reads lock.json",
-    "formats/_(edges|halves|pip_lines|pixi_platforms|pixi_reading|plain_yaml|requirement|selectors|tables"
-    "|toml|uv_tables|yaml)": "what these have in common",
+    "formats/_(edges|halves|merges|pip_lines|pixi_platforms|pixi_reading|plain_yaml|poetry_ranges"
+    "|poetry_tables|requirement|selectors|tables|toml|uv_tables|yaml)": "what these have in common",
     "formats/(conda_meta|dist_info|dockerfile|elf|elf_stripped|recognise|repodata|simple_index"
     "|singularity)": "what is written, or looked at, on the laptop",
-    "model/(foreign|markers)": "their nouns",
+    "model/(foreign|markers|moments)": "their nouns",
 }
 """Modules and folders below ``envforge/`` that no node's command needs, as patterns, and why."""
 

@@ -124,6 +124,11 @@ def test_the_sites_keys_are_those_that_are_trusted(envforge: Shell) -> None:
     named.assert_error(2, str(envforge.cwd / "keys"))
 
 
+def test_config_names_the_variable_of_what_is_not_set(envforge: Shell) -> None:
+    assert "ENVFORGE_REGISTRY or a settings file would set it" in envforge("config", "registry").err
+    assert "provides is not set; a settings file would set it" in envforge("config", "provides").err
+
+
 def test_the_channels_that_a_site_allows(tmp_path: Path, site: Path) -> None:
     (tmp_path / "own").mkdir()
     site.write_text('allowed-channels = ["defaults", "./own", "https://host/lab/"]\n')

@@ -84,6 +84,34 @@ def test_locking_again_for_more_changes_the_variant_and_not_the_version(
     ]
 
 
+def test_a_variant_that_goes_with_other_versions_of_what_came_along(channel: Records, ask: Asking) -> None:
+    """Their versions were nobody's wish; that of what was asked for was."""
+    for version in ("1.0", "2.0"):
+        channel.add("blas", version)
+    for version in ("1.0", "1.1"):
+        channel.add("torch", version, "blas", build="cpu_0")
+        channel.add("torch", version, "blas <2", "__cuda", build="cuda_200")
+    kept = rows(tuple(ask.solve("torch=1.0", "blas").values()))
+    assert {row.name: row.version for row in kept} == {"torch": "1.0", "blas": "2.0"}
+    more = ask.solve("torch", preferred=kept, before=target(), on=GPU)
+    assert {name: (one.version, one.build) for name, one in more.items()} == {
+        "torch": ("1.0", "cuda_200"),
+        "blas": ("1.0", "0"),
+    }
+    assert ask.solve("torch", "blas", preferred=kept, before=target(), on=GPU) == more
+
+
+def test_a_newer_version_makes_no_use_of_what_is_offered(channel: Records, ask: Asking) -> None:
+    add_torch(channel)
+    channel.add("torch", "2.1", build="cpu_py312h0123456_0")
+    (found,) = ask.lesser("torch", on=GPU)
+    assert told([found]) == [("torch", "2.1 cpu_py312", "2.0 cuda12_py312", "__cuda=12.4")]
+    assert found.instead == "torch=2.0=cuda12_py312*"
+    # Nothing is said where it is used, where nobody wants it, and where it cannot be had.
+    for specs in (("torch=2.0",), ("torch=*=cpu*",), ("torch", "vision=*=cpu*")):
+        assert ask.lesser(*specs, on=GPU) == []
+
+
 def test_a_version_that_has_no_other_variant_moves(channel: Records, ask: Asking) -> None:
     channel.add("a", "1.0", "__cuda")
     channel.add("a", "0.9")

@@ -164,7 +164,8 @@ prefix: /home/me/miniforge3/envs/x
 
 def test_an_export_is_known_by_its_builds() -> None:
     tied = tied_to_a_platform(read(EXPORT, source="environment.yml"))
-    assert [line.text.partition("=")[0] for line in tied] == ["libgcc", "zlib", "numpy", "tzdata"]
+    names = ["_libgcc_mutex", "libgcc", "python", "zlib", "numpy", "tzdata"]
+    assert [line.text.partition("=")[0] for line in tied] == names
     by_hand = (
         "dependencies: [h5py=*=mpi_openmpi*, zlib=1.3.1=hb9d3cd8_2, numpy, six, pytorch=2.10.*=cuda12*]\n"
     )
@@ -196,3 +197,16 @@ def test_a_conflict_that_was_left_in_a_file(name: str, text: str) -> None:
     ) as raised:
         read(text.format(conflict), source=name)
     assert raised.value.at == f"{name}:2"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("e.yml", "pip-repositories: ['https://u:${{T}}@h/simple']\ndependencies: [pip: [a]]\n"),
+        ("pyproject.toml", "[tool.conda-lock]\npip-repositories = ['https://u:${{T}}@h/simple']\n"),
+        ("r.in", "--extra-index-url https://u:${{T}}@h/simple\na\n"),
+    ],
+)
+def test_variables_in_the_urls_of_indexes(name: str, text: str) -> None:
+    spec = read_specification([name], read=lambda _: text.format(), variables={"T": "word"})
+    assert spec.indexes == ("https://pypi.org/simple", "https://u:word@h/simple")

@@ -113,9 +113,14 @@ def test_a_limit_holds_for_what_is_needed_anyway(world: World) -> None:
     assert "lib >=2: the constraint is not kept, lib 1" in str(world.unmet(lockfile))
     assert versions(world.lock(lockfile)) == {"app": "1.0", "lib": "2"}
     world.more["conda_constraints"] = tuple(lines("lib >=3"))
-    with pytest.raises(UnsatisfiableError, match="with lib >=3") as raised:
+    with pytest.raises(UnsatisfiableError, match="no build of lib is lib >=3") as raised:
         world.lock()
-    assert raised.value.do == "loosen one of the constraints, or remove it: lib >=3"
+    assert raised.value.do == "the nearest is lib 2"
+    world.add(package("user", "1.0", "lib >=2"))
+    world.ask("user")
+    world.more["conda_constraints"] = tuple(lines("lib <2"))
+    with pytest.raises(UnsatisfiableError, match="user needs lib >=2, and lib <2 is asked for"):
+        world.lock()
 
 
 def test_what_the_specification_chooses_counts_until_the_command_line_does(world: World) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from envforge.model.platforms import Target, VirtualPackage
+from envforge.model.platforms import Target, VirtualPackage, default_target
 from envforge.resolvers.conda.absent import variant_of
 from envforge.resolvers.conda.request import CondaRecord
-from envforge.resolvers.conda.universe import Offered, name_of
+from envforge.resolvers.conda.universe import Offered, is_newer, name_of
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -34,7 +35,8 @@ _PLENTY = "999"
 class LesserVariant:
     """A package that is ``locked`` (version and variant), and would be ``better`` with ``package`` offered.
 
-    ``asked`` is whether the specification names it.
+    ``asked`` is whether the specification names it.  Where ``instead`` is given, ``package`` is offered, and
+    is of use only if that dependency stands in the specification.
     """
 
     name: str
@@ -42,6 +44,7 @@ class LesserVariant:
     better: str
     package: VirtualPackage
     asked: bool
+    instead: str | None = None
 
 
 async def lesser_variants(asked: Asked, records: Sequence[CondaRecord]) -> list[LesserVariant]:
@@ -60,7 +63,60 @@ async def lesser_variants(asked: Asked, records: Sequence[CondaRecord]) -> list[
                 found = {**better, **found}
                 if better:
                     break
+    found = {**await _unused(asked, locked), **found}
     return sorted(found.values(), key=lambda one: (not one.asked, one.name))
+
+
+async def _unused(asked: Asked, locked: Mapping[str, CondaRecord]) -> dict[str, LesserVariant]:
+    """What was asked for and makes no use of what only this target offers, where another version would.
+
+    Who says that there is a GPU wants it to be used: a newer version without a build for it is a surprise.
+    """
+    target = asked.request.target
+    usual = {package.name for package in default_target(target.platform).virtual_packages}
+    special = {package.name: package for package in target.virtual_packages if package.name not in usual}
+    if not special:
+        return {}
+    offered = Offered(target)
+    rest = tuple(package for package in target.virtual_packages if package.name in usual)
+    without = Offered(Target(platform=target.platform, virtual_packages=rest))
+    named = {spec.name.normalized: spec for spec in asked.specs if spec.name.normalized in locked}
+    using: dict[str, list[RepoDataRecord]] = {}
+    for record in (one for channel in await asked.records(named) for one in channel):
+        name = record.name.normalized
+        usable = not offered.unmet(record.depends) and not is_newer(record, asked.cutoff)
+        if usable and without.unmet(record.depends) and named[name].matches(record):
+            using.setdefault(name, []).append(record)
+    found = {}
+    for name, records in using.items():
+        before = locked[name]
+        if without.unmet(before.depends):
+            continue
+        better = await _best_of(asked, records)
+        if better is not None:
+            variant = variant_of(str(better.build))
+            found[name] = LesserVariant(
+                name=name,
+                locked=f"{before.version} {variant_of(before.build)}",
+                better=f"{better.version} {variant}",
+                package=special[name_of(without.unmet(better.depends)[0])],
+                asked=True,
+                instead=f"{name}={better.version}={variant}*",
+            )
+    return found
+
+
+async def _best_of(asked: Asked, records: Sequence[RepoDataRecord]) -> RepoDataRecord | None:
+    """Which of ``records``, all of one package, the request would have if it had to be one of them."""
+    from rattler import MatchSpec
+    from rattler.exceptions import SolverError
+
+    name = records[0].name.normalized
+    builds = "|".join(sorted({re.escape(str(record.build)) for record in records}))
+    with suppress(SolverError):
+        found = await asked.solve([*asked.specs, MatchSpec(f"{name}[build='^({builds})$']")])
+        return next(record for record in found if record.name.normalized == name)
+    return None
 
 
 async def _better(
@@ -104,16 +160,48 @@ async def solve_offering(
         return await asked.solve(asked.specs, target=target)
     by_name = {record.name.normalized: record for record in kept}
     versions = {name: str(record.version) for name, record in by_name.items()}
-    best = await asked.solve(asked.specs, target=target, versions=versions)
-    touched = _touched(Offered(before), best) | _touched(Offered(target), kept)
-    free = {r.name.normalized for r in best if r.url != getattr(by_name.get(r.name.normalized), "url", None)}
-    free &= touched
+    best, touched = await _best_builds(asked, target, versions, before)
+    touched |= _touched(Offered(target), kept)
+    moved = {r.name.normalized: str(r.version) for r in best if r.url != _url(by_name, r.name.normalized)}
+    free = {name: version for name, version in moved.items() if name in touched}
     return await asked.solve(
         asked.specs,
         target=target,
         preferred=[record for name, record in by_name.items() if name not in free],
-        versions={name: version for name, version in versions.items() if name in free},
+        versions={name: version for name, version in free.items() if name in versions},
     )
+
+
+async def _best_builds(
+    asked: Asked, target: Target, versions: Mapping[str, str], before: Target
+) -> tuple[list[RepoDataRecord], set[str]]:
+    """The best builds of ``versions`` for ``target``, and which packages are there because of what it offers.
+
+    Where a better build of one goes only with other versions of the rest, those are let go: of what came
+    along first, then of what was asked for.
+    """
+    from rattler.exceptions import SolverError
+
+    offered = Offered(before)
+    named = {spec.name.normalized for spec in asked.specs}
+    better = _touched(offered, await asked.solve(asked.specs, target=target))
+    best: list[RepoDataRecord] | None = None
+    touched: set[str] = set()
+    for kept in (versions.keys(), versions.keys() & named, versions.keys() & better):
+        with suppress(SolverError):
+            found = await asked.solve(
+                asked.specs, target=target, versions={name: versions[name] for name in kept}
+            )
+            further = _touched(offered, found)
+            if best is None or versions.keys() & further - touched:
+                best, touched = found, further
+    if best is None:  # they do not go together any more, which the engine says
+        best = await asked.solve(asked.specs, target=target, versions=versions)
+    return best, touched
+
+
+def _url(by_name: Mapping[str, RepoDataRecord], name: str) -> str | None:
+    return by_name[name].url if name in by_name else None
 
 
 def _touched(offered: Offered, records: Sequence[RepoDataRecord]) -> set[str]:
