@@ -163,7 +163,7 @@ def test_the_profile_of_the_nodes_says_where_their_mpi_is(capsys: Capture, tmp_p
     }
     for (source, profile), what in refused.items():
         outcome = envforge(capsys, "render", "singularity", source, "--base", BASE, "--profile", profile)
-        assert (outcome.status, what in outcome.err) == (2, True), outcome.stderr
+        assert (outcome.status, what in outcome.err) == (2, True), outcome.err
     (tmp_path / "node.json").write_text(profile_json.write(replace(node, cuda="12.6")))
     words = ("own.sh", "--base", BASE, "--profile", "node.json")
     assert "LD_LIBRARY_PATH" not in rendered(capsys, *words)[0]  # the hybrid model
