@@ -38,7 +38,7 @@ _TRUE = ("true", "yes", "on")
 _ANOTHER_FILE = "name the right file"
 """What git leaves where two branches changed the same lines."""
 _CHARACTERS_A_NODE = 100
-"""So many at the least a limit of characters allows to each node, which takes a kilobyte and more of memory."""
+"""So many at the least a limit of characters allows to each node, which takes a kilobyte and more."""
 _DEEPEST = 100
 _HARMLESS = 1000
 _FEW = 10_000
