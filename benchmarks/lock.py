@@ -2,6 +2,8 @@
 
 python -m benchmarks.lock CHANNELS SPECS [--repetitions 5] [--at DIR] [--only REGEX]
 
+conda-lock takes part where there is a conda, mamba or micromamba for it to solve with.
+
 CHANNELS is a directory with conda-forge/SUBDIR/repodata.json.zst, records of a real channel; it is served
 from this machine.  SPECS is a directory of environment.yml files, whose conda part counts.
 """
@@ -17,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,6 +103,16 @@ class Bench:
         name = f"envforge lock {'cold' if cold else 'warm'}"
         return self._contestant(name, argv, cache, cold=cold)
 
+    def conda_lock(self, solver: str, *, cold: bool) -> Contestant:
+        """conda-lock on the file that :meth:`lock` wrote last."""
+        argv = [
+            sys.executable, "-m", "conda_lock", "lock", "--conda", solver, "--platform", TARGET.platform,
+            "--file", str(self.work / "environment.yml"), "--lockfile", str(self.work / "x-lock.yml"),
+        ]  # fmt: skip
+        cache = self.work / "conda"
+        one = self._contestant(f"conda-lock {'cold' if cold else 'warm'}", argv, cache, cold=cold)
+        return replace(one, env={"CONDA_PKGS_DIRS": str(cache), "MAMBA_ROOT_PREFIX": str(self.work / "root")})
+
     def _contestant(self, name: str, argv: Sequence[str], cache: Path, *, cold: bool) -> Contestant:
         def prepare() -> None:
             (self.work / "x-lock.yml").unlink(missing_ok=True)
@@ -174,11 +187,16 @@ def main(make: Callable[[Path, str], Bench] = Bench) -> None:
         print(about_this_machine(work), "\n")
         print(f"{'':<34} {'bare':>6} {'lock':>6} {'ratio':>6}   {'bare':>6} {'lock':>6} {'ratio':>6}")
         print(f"{'':<34} {'by the clock, s':>20}   {'processors, s':>20}")
+        solver = next(filter(None, map(shutil.which, ("micromamba", "mamba", "conda"))), None)
+        if solver is None:
+            print("conda-lock takes no part: there is no conda, mamba or micromamba to solve with")
         for spec, lines in specifications(asked.specs, asked.only):
             for cold in (True, False):
                 pair = [bench.bare(lines, cold=cold), bench.lock(lines, cold=cold)]
-                found = compete(pair, asked.repetitions, work)
-                tell(f"{spec} {'cold' if cold else 'warm'}", found, pair[1].name, pair[0].name)
+                others = [] if solver is None else [bench.conda_lock(solver, cold=cold)]
+                found = compete([*pair, *others], asked.repetitions, work)
+                for one in (pair[1], *others):
+                    tell(f"{spec} {one.name.removeprefix('envforge lock ')}", found, one.name, pair[0].name)
             print(f"{'    most memory, MB':<34} {peak(pair[0], work):>6.0f} {peak(pair[1], work):>6.0f}")
         several(bench, asked.repetitions, work)
 

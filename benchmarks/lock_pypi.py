@@ -4,13 +4,15 @@
 
 The same requirements, target, Python and date for all, from the real PyPI, which must be reached.  Each
 contestant has a cache of its own, filled by one run that is not measured.  ``pip-compile``, where it is
-installed, resolves for this machine and nothing else.
+installed, resolves for this machine and nothing else.  The PyPI half is what ``envforge lock`` takes beyond a
+lock of nothing, round by round.
 
     uv pip compile                 a pylock.toml, from the index pages as they are now
     envforge lock                  anew: no lockfile is there
     envforge lock, again           the lockfile is there, and is kept
     uv pip compile --offline       nothing but what uv has cached
     envforge lock --offline        likewise
+    envforge lock, of nothing      a requirement for Windows alone: what a start, reading and writing cost
     pip-compile                    with the hashes
 """
 
@@ -21,15 +23,18 @@ import importlib.util
 import re
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
-from benchmarks._timing import Contestant, about_this_machine, compete, print_table
+from benchmarks._timing import Contestant, Measured, about_this_machine, compete, print_table
 from envforge.edges.process import uv_executable
 
 REQUIREMENTS = ("numpy", "scipy", "pandas", "requests", "mpi4py", "jupyterlab")
 PYTHON = "3.12.8"
 NEWEST = "2026-11-20"
 UV, OFFLINE = "uv pip compile", "uv pip compile --offline"
+LOCK, NOTHING = "envforge lock", "envforge lock, of nothing"
 
 
 def contestants(place: Path, requirements: list[str]) -> list[Contestant]:
@@ -38,6 +43,8 @@ def contestants(place: Path, requirements: list[str]) -> list[Contestant]:
     lines = "".join(f"    - {line}\n" for line in requirements)
     spec = place / "environment.yml"
     spec.write_text(f"name: bench\ndependencies:\n  - pip:\n{lines}platforms: [linux-64]\n")
+    nothing = place / "nothing.yml"
+    nothing.write_text(spec.read_text().replace(lines, '    - six; sys_platform == "win32"\n'))
     lockfile = place / "conda-lock.yml"
     uv = [
         uv_executable(), "pip", "compile", str(place / "requirements.in"), "--no-config", "--quiet",
@@ -46,10 +53,11 @@ def contestants(place: Path, requirements: list[str]) -> list[Contestant]:
         "--cache-dir", str(place / "uv"), "--format", "pylock.toml",
         "--output-file", str(place / "pylock.toml"),
     ]  # fmt: skip
-    own = [
-        sys.executable, "-m", "envforge", "lock", str(spec), "-o", str(lockfile), "--quiet",
+    lock = [
+        sys.executable, "-m", "envforge", "lock", "-o", str(lockfile), "--quiet",
         "--python", PYTHON, "--exclude-newer", NEWEST,
     ]  # fmt: skip
+    own = [*lock, str(spec)]
     cache = {"ENVFORGE_CACHE": str(place / "envforge")}
 
     def anew() -> None:
@@ -57,13 +65,14 @@ def contestants(place: Path, requirements: list[str]) -> list[Contestant]:
         (place / "pylock.toml").unlink(missing_ok=True)
         (place / "requirements.txt").unlink(missing_ok=True)
 
-    def nothing() -> None:
+    def as_it_is() -> None:
         pass
 
     found = [
         Contestant(name=UV, parts={"run": uv}, prepare=anew),
-        Contestant(name="envforge lock", parts={"run": own}, prepare=anew, env=cache),
-        Contestant(name="envforge lock, again", parts={"run": own}, prepare=nothing, env=cache),
+        Contestant(name=LOCK, parts={"run": own}, prepare=anew, env=cache),
+        Contestant(name="envforge lock, again", parts={"run": own}, prepare=as_it_is, env=cache),
+        Contestant(name=NOTHING, parts={"run": [*lock, str(nothing)]}, prepare=anew, env=cache),
         Contestant(name=OFFLINE, parts={"run": [*uv, "--offline"]}, prepare=anew),
         Contestant(
             name="envforge lock --offline", parts={"run": [*own, "--offline"]}, prepare=anew, env=cache
@@ -77,6 +86,17 @@ def contestants(place: Path, requirements: list[str]) -> list[Contestant]:
         ]  # fmt: skip
         found.append(Contestant(name="pip-compile", parts={"run": pip}, prepare=anew))
     return found
+
+
+def tell_half(found: Mapping[str, Sequence[Measured]]) -> None:
+    """What the half took, against uv."""
+    if not {LOCK, NOTHING, UV} <= found.keys():
+        return
+    rounds = list(zip(found[LOCK], found[NOTHING], found[UV], strict=True))
+    for of, what in (("wall", "by the clock"), ("cpu", "of processors")):
+        took = [(getattr(lock, of) - getattr(start, of), getattr(uv, of)) for lock, start, uv in rounds]
+        half, ratio = median(one for one, _ in took), median(one / other for one, other in took)
+        print(f"the PyPI half, {what}: {half:.2f} s, {ratio:.2f} times {UV}")
 
 
 def main() -> None:
@@ -99,6 +119,7 @@ def main() -> None:
         compete(everybody, 1, place)  # fills the caches
         found = compete(everybody, given.repetitions, place)
         print_table(found, {name: name for name in (UV, OFFLINE) if name in found})
+        tell_half(found)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from envforge.bundle import BundleOptions, bundle
+    from envforge.bundle import BundleOptions, BundleResult, bundle
     from envforge.diff import diff
     from envforge.edges.fetch import Fetcher
     from envforge.edges.store import Store
@@ -33,39 +33,46 @@ if TYPE_CHECKING:
     from envforge.importing.reading import read_lock as read_foreign
     from envforge.importing.run import Imported, ImportOptions, import_lock
     from envforge.layout.plan import LockfileInput
-    from envforge.list import holding, survey
+    from envforge.list import Survey, holding, survey
     from envforge.lock.check import first_unmet as check
     from envforge.lock.options import LockOptions, targets_for
     from envforge.lock.run import lock
-    from envforge.mirror import MirrorOptions, mirror
-    from envforge.model.difference import Change, LockDifference
+    from envforge.lock.unmet import Unmet
+    from envforge.mirror import MirrorOptions, MirrorResult, mirror
+    from envforge.model.difference import Change, LockDifference, Pair
     from envforge.model.foreign import ForeignLock, Loss, Written
-    from envforge.model.graph import Graph, graph_of
+    from envforge.model.graph import Asked, Graph, Need, Node, graph_of
     from envforge.model.holding import Holding
     from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile
     from envforge.model.manifest import Manifest
     from envforge.model.platforms import Target, VirtualPackage
+    from envforge.model.profile import ClusterProfile
     from envforge.model.receipt import Difference, FileRecord, Receipt
     from envforge.model.spec import EnvironmentSpec, Line
-    from envforge.node.history import history, rollback, uninstall
-    from envforge.node.install import InstallOptions, install
+    from envforge.node.history import Moment, history, rollback, uninstall
+    from envforge.node.install import InstallOptions, InstallResult, install
     from envforge.node.prefix import Prefix
     from envforge.node.sources.bundles import BundleSource
     from envforge.node.sources.source import MirrorSource
+    from envforge.node.verify import Verification
     from envforge.node.verify import verify_prefix as verify
+    from envforge.probe import probe
     from envforge.reporting import Recorder, Reporter
     from envforge.sbom import make_sbom as sbom
     from envforge.share import Shared, share
     from envforge.tree import Branch, tree
-    from envforge.why import Presence, why
+    from envforge.why import Presence, Reason, why
 
 __all__ = [
     "AnswerNo",
+    "Asked",
     "Branch",
     "BundleOptions",
+    "BundleResult",
     "BundleSource",
     "BusyError",
     "Change",
+    "ClusterProfile",
     "CouldNotError",
     "Difference",
     "EnvforgeError",
@@ -81,6 +88,7 @@ __all__ = [
     "Imported",
     "InputError",
     "InstallOptions",
+    "InstallResult",
     "Line",
     "LockDifference",
     "LockOptions",
@@ -91,16 +99,25 @@ __all__ = [
     "Loss",
     "Manifest",
     "MirrorOptions",
+    "MirrorResult",
     "MirrorSource",
+    "Moment",
+    "Need",
+    "Node",
+    "Pair",
     "Prefix",
     "Presence",
+    "Reason",
     "Receipt",
     "Recorder",
     "Reporter",
     "Shared",
     "Store",
+    "Survey",
     "Target",
+    "Unmet",
     "UnsatisfiableError",
+    "Verification",
     "VirtualPackage",
     "Written",
     "__version__",
@@ -115,6 +132,7 @@ __all__ = [
     "install",
     "lock",
     "mirror",
+    "probe",
     "read_foreign",
     "read_lockfile",
     "read_prefix",
@@ -137,12 +155,12 @@ _NOUNS = {
     "edges.fetch": "Fetcher",
     "edges.store": "Store",
     "errors": "AnswerNo BusyError CouldNotError EnvforgeError InputError UnsatisfiableError",
-    "bundle": "BundleOptions",
+    "bundle": "BundleOptions BundleResult",
     "layout.plan": "LockfileInput",
     "lock.options": "LockOptions",
-    "mirror": "MirrorOptions",
-    "model.difference": "Change LockDifference",
-    "model.graph": "Graph",
+    "mirror": "MirrorOptions MirrorResult",
+    "model.difference": "Change LockDifference Pair",
+    "model.graph": "Asked Graph Need Node",
     "model.holding": "Holding",
     "model.lockfile": "LockedChannel LockedPackage Lockfile",
     "model.manifest": "Manifest",
@@ -150,17 +168,22 @@ _NOUNS = {
     "model.receipt": "Difference FileRecord Receipt",
     "model.spec": "EnvironmentSpec Line",
     "node.sources.bundles": "BundleSource",
-    "node.install": "InstallOptions",
+    "node.install": "InstallOptions InstallResult",
     "node.prefix": "Prefix",
     "node.sources.source": "MirrorSource",
     "reporting": "Recorder Reporter",
     "tree": "Branch",
-    "why": "Presence",
+    "why": "Presence Reason",
     "export": "ExportOptions",
     "importing.completing": "ImportPorts",
     "importing.run": "Imported ImportOptions",
     "model.foreign": "ForeignLock Loss Written",
     "share": "Shared",
+    "list": "Survey",
+    "node.history": "Moment",
+    "node.verify": "Verification",
+    "model.profile": "ClusterProfile",
+    "lock.unmet": "Unmet",
 }
 _VERBS = {
     "bundle": "bundle.bundle",
@@ -173,6 +196,7 @@ _VERBS = {
     "import_lock": "importing.run.import_lock",
     "install": "node.install.install",
     "lock": "lock.run.lock",
+    "probe": "probe.probe",
     "mirror": "mirror.mirror",
     "read_foreign": "importing.reading.read_lock",
     "read_lockfile": "formats.conda_lock.read",

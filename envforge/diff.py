@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from envforge.model.difference import KINDS, Change, LockDifference, Pair, build_number
+from envforge.model.difference import KINDS, Change, LockDifference, Pair, build_number, needs_of
 from envforge.model.graph import Asked, asked_for, graph_of
 from envforge.model.groups import MAIN, Key, key_of, with_groups
 from envforge.model.holding import Holding
@@ -136,7 +135,7 @@ def _kind(pair: Pair) -> str | None:
         return "moved"
     if old.category != new.category:
         return "regrouped"
-    return "amended" if _needs(old) != _needs(new) else None
+    return "amended" if needs_of(old) != needs_of(new) else None
 
 
 def newer(old: LockedPackage, new: LockedPackage) -> bool:
@@ -179,11 +178,6 @@ def _another_file(old: LockedPackage, new: LockedPackage) -> bool:
     if old.md5 and new.md5:
         return old.md5 != new.md5
     return old.manager == "conda" and old.build_string != new.build_string
-
-
-def _needs(row: LockedPackage) -> dict[str, str]:
-    """What a row depends on; old versions of conda-lock write nothing where others write ``*``."""
-    return {name: re.sub(r"\s+", "", text) or "*" for name, text in row.dependencies.items()}
 
 
 # -- all platforms -------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ def probe() -> ClusterProfile:
         microarchitecture=(machine.microarchitecture() if linux else None) or baseline,
         driver=driver,
         cuda=(machine.cuda_version() or machine.cuda_of_driver(driver)) if driver else None,
+        mpi=machine.mpi_library() if linux else None,
         distribution=machine.distribution() if linux else None,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from envforge.errors import InputError
 from envforge.formats import (
     conda_lock,
     explicit_txt,
@@ -72,8 +73,11 @@ class _Folder:
 def share(lockfile: Lockfile) -> Shared:
     """The folder for ``lockfile``.
 
-    :raises InputError: if two groups lock a package differently, so that no file can hold both.
+    :raises InputError: if two groups lock a package differently, so that no file can hold both, or if nothing
+        is locked.
     """
+    if not lockfile.packages:
+        raise InputError("it locks no packages", at=shown_name(lockfile), do="lock some: envforge lock")
     folder = _Folder(lockfile)
     folder.add("conda-lock.yml", conda_lock.write(lockfile), "the lockfile: all platforms, all groups")
     _conda(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from envforge.errors import AnswerNo
 from envforge.model.graph import Graph, Key, Node
 
 __all__ = ["Branch", "tree"]
@@ -37,7 +38,15 @@ def tree(
 
     :param depth: the levels below the starts; ``None`` for all.
     :param reverse: who needs it, instead of what it needs.
+    :raises AnswerNo: for a start that is not in the graph.
     """
+    missing = next((key for key in starts if key not in graph.nodes), None)
+    if missing is not None:
+        raise AnswerNo(
+            f"{' '.join(missing)} is not locked for {graph.platform}",
+            at=graph.platform,
+            do="envforge list   # says what is",
+        )
     most = _DEEPEST if depth is None else min(depth, _DEEPEST)
     grower = _Grower(graph, reverse=reverse, most=most, drawn=set(starts))
     return tuple(grower.grow(start, "", 0) for start in dict.fromkeys(starts))

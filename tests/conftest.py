@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import pickle
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -24,6 +26,8 @@ from envforge.demo.index import DemoIndex, build_demo_index
 from envforge.demo.interpreter import host_platform, python_package
 from envforge.demo.packages import PLACEHOLDER, TIMESTAMP, File, Package
 from envforge.edges.machine import glibc_version
+from envforge.edges.scratch import exclusive
+from tests.forks import can_fork, forks
 
 # A machine that is busy with other things makes examples slowly; that is no fault of the strategy.
 hypothesis.settings.register_profile(
@@ -66,7 +70,10 @@ class Ended:
 
 @dataclass(frozen=True)
 class Shell:
-    """A user in a directory: runs ``envforge`` in a process of its own, with a small environment."""
+    """A user in a directory: runs ``envforge`` in a process of its own, with a small environment.
+
+    The process is a fork of one that has imported envforge, where nobody can tell.
+    """
 
     home: Path
     cwd: Path
@@ -85,19 +92,23 @@ class Shell:
         user: int | None = None,
         umask: int = -1,
     ) -> Ended:
-        argv = [*before, sys.executable, "-m", "envforge", *map(str, words)]
-        done = subprocess.run(
-            argv,
-            cwd=cwd or self.cwd,
-            env=self.environment(env),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            user=user,
-            umask=umask,
-        )
-        ended = Ended(done.returncode, done.stdout, done.stderr)
+        argv = [str(word) for word in words]
+        if can_fork(env or {}) and not before and user is None:
+            variables = self.environment(env)
+            ended = Ended(*forks()([argv], env=variables, cwd=cwd or self.cwd, umask=umask))
+        else:
+            done = subprocess.run(
+                [*before, sys.executable, "-m", "envforge", *argv],
+                cwd=cwd or self.cwd,
+                env=self.environment(env),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=300,
+                user=user,
+                umask=umask,
+            )
+            ended = Ended(done.returncode, done.stdout, done.stderr)
         assert status is None or ended.status == status, f"{words}: {ended}"
         return ended
 
@@ -119,7 +130,9 @@ def platform() -> str:
 
 _NEEDLESS = re.compile(
     r"include/|lib/python[^/]+/(?:encodings/(?!__init__|aliases|ascii|latin_1|utf_8\.|idna|cp437)"
-    r"|(?:__phello__|curses|dbm|pydoc_data|sqlite3|unittest|venv|wsgiref)/)"
+    r"|(?:__phello__|curses|dbm|distutils|lib2to3|pydoc_data|sqlite3|unittest|venv|wsgiref|xml/(?:dom|sax))/"
+    r"|(?:_pydecimal|_pyio|doctest|ftplib|imaplib|mailbox|nntplib|pdb|pickletools|pydoc|smtplib)\.py"
+    r"|lib-dynload/_(?:codecs_|curses|dbm|gdbm|sqlite3|test|tkinter|xx))"
 )
 
 
@@ -148,12 +161,38 @@ def bytecode(sources: Mapping[str, bytes]) -> dict[str, bytes]:
     return found
 
 
+Made = TypeVar("Made")
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
+    """What ``make(DIRECTORY)`` gives, made once a run by whichever worker of pytest-xdist comes first.
+
+    For what is dear, and changed by no test.  ``make`` must give something that can be pickled; it may
+    skip, and then whoever comes next tries again.
+    """
+    base = factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    directory, made = run / f"once-{name}", run / f"once-{name}.made"
+    with exclusive(run / f"once-{name}.lock", seconds=900):
+        if not made.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            made.write_bytes(pickle.dumps(make(directory)))
+    found: Made = pickle.loads(made.read_bytes())
+    return found
+
+
 @pytest.fixture(scope="session")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> DemoChannel:
     """The demonstration's channel, with a smaller Python; do not write into it."""
-    directory = tmp_path_factory.mktemp("channel") / "greetings"
+    return once(tmp_path_factory, "channel", _make_channel)
+
+
+def _make_channel(root: Path) -> DemoChannel:
+    directory, scratch = root / "greetings", root / "python"
+    scratch.mkdir()
     builder = ChannelBuilder(directory)
-    python = smaller(python_package(tmp_path_factory.mktemp("python")))
+    python = smaller(python_package(scratch))
     for package in (*demo_packages(python.subdir), python):
         builder.add(package)
     builder.write_index()
@@ -163,7 +202,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> DemoChannel:
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> DemoIndex:
     """The demonstration's index; do not write into it."""
-    return build_demo_index(tmp_path_factory.mktemp("index"))
+    return once(tmp_path_factory, "index", build_demo_index)
 
 
 @dataclass(frozen=True)
@@ -209,14 +248,17 @@ def journey(
     tmp_path_factory: pytest.TempPathFactory, channel: DemoChannel, index: DemoIndex, platform: str
 ) -> Journey:
     """The demonstration's specification, locked and mirrored."""
-    root = tmp_path_factory.mktemp("journey")
-    (root / "home").mkdir()
-    journey = Journey(root)
-    journey.spec.write_text(specification(channel.url, platform, index_url=index.url))
-    shell = Shell(root / "home", root)
-    shell("lock", "environment.yml", *GLIBC)
-    shell("mirror", "conda-lock.yml", "mirror")
-    return journey
+
+    def make(root: Path) -> Journey:
+        (root / "home").mkdir()
+        journey = Journey(root)
+        journey.spec.write_text(specification(channel.url, platform, index_url=index.url))
+        shell = Shell(root / "home", root)
+        shell("lock", "environment.yml", *GLIBC)
+        shell("mirror", "conda-lock.yml", "mirror")
+        return journey
+
+    return once(tmp_path_factory, "journey", make)
 
 
 Warmed = Callable[[Path], Path]
@@ -225,9 +267,12 @@ Warmed = Callable[[Path], Path]
 @pytest.fixture(scope="session")
 def warm_store(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which all of the journey is unpacked and compiled; do not write into it, nor link to it."""
-    root = tmp_path_factory.mktemp("warm")
-    Shell(root, root)("install", journey.mirror, "--prefix", root / "p")
-    return root / "p.generations" / "store"
+
+    def make(root: Path) -> Path:
+        Shell(root, root)("install", journey.mirror, "--prefix", root / "p")
+        return root / "p.generations" / "store"
+
+    return once(tmp_path_factory, "warm", make)
 
 
 @pytest.fixture

@@ -25,12 +25,13 @@ NOUNS = {
     "LockedChannel", "LockedPackage", "Lockfile", "LockfileInput", "Manifest", "MirrorOptions",
     "MirrorSource", "Prefix", "Presence", "Receipt", "Recorder", "Reporter", "Store", "Target",
     "VirtualPackage", "ExportOptions", "ForeignLock", "ImportOptions", "ImportPorts", "Imported", "Loss",
-    "Shared", "Written",
+    "Shared", "Written", "Asked", "BundleResult", "ClusterProfile", "InstallResult", "MirrorResult", "Moment",
+    "Need", "Node", "Pair", "Reason", "Survey", "Unmet", "Verification",
 }  # fmt: skip
 VERBS = {
     "bundle", "check", "diff", "graph_of", "history", "holding", "install", "lock", "mirror", "read_lockfile",
     "read_specification", "rollback", "sbom", "survey", "targets_for", "tree", "uninstall", "verify", "why",
-    "write_lockfile", "export", "import_lock", "read_foreign", "read_prefix", "share",
+    "write_lockfile", "export", "import_lock", "probe", "read_foreign", "read_prefix", "share",
 }  # fmt: skip
 """Whoever takes one away, or gives it another meaning, says so in the changelog."""
 
@@ -145,6 +146,22 @@ def test_a_program(tmp_path: Path) -> None:
     assert [branch.node.name for branch in envforge.tree(graph, graph.roots())] == ["top"]
     with pytest.raises(envforge.AnswerNo):
         envforge.why(held, "nothing", ["linux-64"])
+
+
+def test_what_cannot_be_answered_is_one_of_its_errors(capfd: pytest.CaptureFixture[str]) -> None:
+    empty = envforge.Lockfile(packages=(), channels=(), platforms=("linux-64",))
+    graph = envforge.graph_of(empty, "linux-64")
+    for asked in (
+        lambda: envforge.share(empty),
+        lambda: envforge.tree(graph, [("conda", "python")]),
+        lambda: envforge.read_prefix(Path("/no/such/place"), host="linux-64"),
+        lambda: envforge.read_specification([], read=str),
+    ):
+        with pytest.raises(envforge.EnvforgeError) as caught:
+            asked()
+        assert caught.value.at
+        assert caught.value.do
+    assert capfd.readouterr() == ("", "")
 
 
 def test_every_name_is_in_the_reference() -> None:

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envforge import probe
 from envforge.cli.app import run
 from envforge.cli.profiles import profile_target
-from envforge.edges.machine import cuda_of_driver, distribution, nvidia_driver, parse_cpuinfo
+from envforge.edges.machine import cuda_of_driver, distribution, mpi_library, nvidia_driver, parse_cpuinfo
 from envforge.errors import InputError
 from envforge.formats import profile_json
 from envforge.model.platforms import PLATFORMS, default_target
 from envforge.model.profile import ClusterProfile, intersected
+from envforge.probe import probe, script
 
 SHELLS = [
     name.split() for name in ("dash", "bash --posix", "busybox sh", "ksh", "mksh")
@@ -41,6 +41,7 @@ class Node:
 
     def __init__(self, root: Path) -> None:
         self.root, self.bin = root / "root", root / "bin"
+        self.variables: dict[str, str] = {}
         self.bin.mkdir(parents=True)
         self.program(
             "uname", "case $1 in -s) echo Linux ;; -m) echo x86_64 ;; *) echo 3.10.0-1160.el7 ;; esac"
@@ -60,9 +61,9 @@ class Node:
     def run(self, shell: list[str]) -> subprocess.CompletedProcess[str]:
         program = shutil.which(shell[0])
         assert program is not None
-        environment = {"PATH": str(self.bin), "ENVFORGE_PROBE_ROOT": str(self.root)}
+        environment = {"PATH": str(self.bin), "ENVFORGE_PROBE_ROOT": str(self.root), **self.variables}
         return subprocess.run(
-            [program, *shell[1:], "-s"], input=probe.script(), env=environment, capture_output=True,
+            [program, *shell[1:], "-s"], input=script(), env=environment, capture_output=True,
             text=True, check=False,
         )  # fmt: skip
 
@@ -81,10 +82,12 @@ def node(tmp_path: Path) -> Node:
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="a node runs Linux")
 @shells
 def test_the_program_finds_what_python_finds(shell: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    done = subprocess.run([*shell, "-s"], input=probe.script(), capture_output=True, text=True, check=True)
+    done = subprocess.run([*shell, "-s"], input=script(), capture_output=True, text=True, check=True)
+    assert run(["probe", "--script"]) == 0
+    assert capsys.readouterr().out == script()
     assert run(["probe"]) == 0
     assert capsys.readouterr().out == done.stdout
-    assert profile_json.read(done.stdout, source="x") == probe.probe()
+    assert profile_json.read(done.stdout, source="x") == probe()
 
 
 @shells
@@ -144,6 +147,33 @@ def test_the_driver_itself_is_asked_first(node: Node) -> None:
     assert node.profile(SHELLS[0]).cuda == "12.2"
 
 
+CRAY = {"MPICH_DIR": "/opt/cray/gnu"}
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "found"),
+    [
+        (["opt/m/lib/libmpi.so.40"], {"LD_LIBRARY_PATH": "x::/none:/opt/m/lib"}, "/opt/m/lib/libmpi.so.40"),
+        (["opt/m/lib/libmpi.so.12"], {"MPI_HOME": "/opt/m"}, "/opt/m/lib/libmpi.so.12"),
+        (["opt/i/lib/release/libmpi.so.12"], {"I_MPI_ROOT": "/opt/i"}, "/opt/i/lib/release/libmpi.so.12"),
+        (["opt/cray/gnu/lib-abi-mpich/libmpi.so.12", "o/libmpi.so.12"], CRAY | {"LD_LIBRARY_PATH": "/o"},
+         "/opt/cray/gnu/lib-abi-mpich/libmpi.so.12"),
+        (["usr/lib64/libmpi.so.40", "usr/lib64/libc.so.6"], {"LD_LIBRARY_PATH": "/usr/lib64"}, None),
+        (["o p/libmpi.so.12"], {"LD_LIBRARY_PATH": "/o p"}, None),
+        (["opt/m/lib/libmpi.so.1"], {"LD_LIBRARY_PATH": "/opt/m/lib"}, None),
+    ],
+)  # fmt: skip
+def test_the_mpi_that_a_module_offers_is_found_alike(
+    node: Node, files: list[str], variables: dict[str, str], found: str | None
+) -> None:
+    for name in files:
+        node.file(name, "")
+    node.variables = variables
+    for shell in SHELLS:
+        assert node.profile(shell).mpi == found
+    assert mpi_library(node.root, variables) == found
+
+
 @shells
 def test_another_c_library_is_refused(node: Node, shell: list[str]) -> None:
     node.program("getconf", "exit 1")
@@ -183,7 +213,14 @@ def test_a_newer_fact_is_passed_over_and_a_newer_version_is_not() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"platform": "beos"}, {"glibc": "2.x"}, {"cuda": "1" * 99}, {"microarchitecture": "A b"}, {"kernel": 5}],
+    [
+        {"platform": "beos"},
+        {"mpi": "/opt/x.so"},
+        {"glibc": "2.x"},
+        {"cuda": "1" * 99},
+        {"microarchitecture": "A b"},
+        {"kernel": 5},
+    ],
 )
 def test_what_is_no_fact_is_refused_with_its_place(change: dict[str, object]) -> None:
     document = json.loads(profile_json.write(ClusterProfile(platform="linux-64")))
@@ -208,4 +245,4 @@ def test_a_profile_survives_its_file(
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck")
 def test_shellcheck_has_nothing_to_say() -> None:
-    subprocess.run(["shellcheck", "-s", "sh", "-"], input=probe.script(), text=True, check=True)
+    subprocess.run(["shellcheck", "-s", "sh", "-"], input=script(), text=True, check=True)

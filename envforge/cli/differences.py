@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from envforge.cli.tables import aligned
-from envforge.model.difference import Change, LockDifference, Pair, build_number
+from envforge.model.difference import Change, LockDifference, Pair, build_number, needs_of
 from envforge.model.holding import build_of, origin_of
 from envforge.model.lockfile import LockedPackage
 
@@ -187,9 +187,7 @@ def _amended(pairs: Sequence[Pair]) -> str:
     come: set[str] = set()
     for pair in pairs:
         if pair.old is not None and pair.new is not None:
-            before, after = (
-                {f"{n} {t}" for n, t in row.dependencies.items()} for row in (pair.old, pair.new)
-            )
+            before, after = ({f"{n} {t}" for n, t in needs_of(row).items()} for row in (pair.old, pair.new))
             gone, come = gone | (before - after), come | (after - before)
     return f"needs {', '.join(sorted(come)) or 'nothing'} instead of {', '.join(sorted(gone)) or 'nothing'}"
 

@@ -61,7 +61,12 @@ __all__ = ["command", "lock_options"]
     "--find-links", multiple=True, metavar="DIR|URL", help="Look for wheels here, beside the indexes."
 )
 @click.option("--python", metavar="VERSION", help="The cluster's own Python, where conda brings none: 3.11.")
-@click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases from the indexes, too.")
+@click.option(
+    "--pre/--no-pre",
+    "prerelease",
+    default=None,
+    help="Take pre-releases from the indexes, too; or no longer.",
+)
 @click.option("-U", "--upgrade", "upgrade_all", is_flag=True, help="Let every locked version go.")
 @click.option(
     "-P",
@@ -174,6 +179,7 @@ def _lock(
     if previous is not None:
         for line in unmoved(options.upgrade, previous, lockfile):
             console.note(line)
+        _tell_cutoff(console, options, previous, output)
     print_locked(
         console,
         Locked(
@@ -218,7 +224,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
         indexes=given["indexes"] or _texts(kept.get("indexes")),
         index_of=_index_of(given["index_of"]) or _pairs(kept.get("index-of")),
         find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
-        prerelease=given["prerelease"] or kept.get("pre") is True,
+        prerelease=kept.get("pre") is True if given["prerelease"] is None else given["prerelease"],
         python=_python(given["python"] or kept.get("python")),
         provides=load_settings().table("provides"),
         assumed=tuple(assumed),
@@ -322,6 +328,17 @@ def _check(
 
 def _host() -> str:
     return platform_of(machine.system(), machine.machine())
+
+
+def _tell_cutoff(console: Console, options: LockOptions, previous: Lockfile, output: Path) -> None:
+    """What a person who upgrades may have forgotten."""
+    from envforge.lock.options import settings_of
+
+    kept = settings_of(previous).get("exclude-newer")
+    if (options.upgrade_all or options.upgrade) and kept is not None and kept == options.exclude_newer:
+        console.note(
+            f"nothing newer than {kept} counts, as {output} says: --exclude-newer DATE for another date"
+        )
 
 
 def _tell_targets(

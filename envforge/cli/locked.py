@@ -153,5 +153,5 @@ def _moved(difference: LockDifference, *, most: int | None) -> Iterator[str]:
 
 def _state(locked: Locked) -> str:
     if not locked.written:
-        return "would be written"
+        return "would be written" if locked.changed else "would stay as it is"
     return "written" if locked.changed else "unchanged"

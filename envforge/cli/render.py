@@ -45,7 +45,13 @@ recipe_options = together(
     click.option(
         "--mpi",
         metavar="MODEL",
-        help="hybrid: the image's own, started by the cluster's launcher; bind:DIR: the cluster's.",
+        help="hybrid: the image's own, started by the cluster's launcher; bind[:DIR]: the cluster's.",
+    ),
+    click.option(
+        "--profile",
+        metavar="P",
+        help="The nodes that it is for: whether their driver will do, and where their MPI is; a file of "
+        "'envforge probe'.",
     ),
     click.option("--dry-run", is_flag=True, help="Check everything that can be checked, and write nothing."),
     output_options,
@@ -74,6 +80,7 @@ def render_singularity(
     output: Path | None,
     prefix: str,
     mpi: str | None,
+    profile: str | None,
     lock: str | None,
     tool: Path | None,
     dry_run: bool,
@@ -93,7 +100,7 @@ def render_singularity(
     image = recipe_base(base or load_settings().text("base-image"))
     opened = _open(source, lock)
     tool = tool or (output.parent if output is not None else Path()) / _WHEELS
-    model = _mpi(mpi, opened)
+    model = _mpi(mpi, opened, profile)
     recipe = singularity(opened, image, prefix=prefix, tool=tool, mpi=model)
     following = _steps(opened, output or Path("env.def"), tool)
     _print(console, recipe, opened, image, output, prefix=prefix, following=following, dry_run=dry_run)
@@ -116,6 +123,7 @@ def render_dockerfile(
     output: Path | None,
     prefix: str,
     mpi: str | None,
+    profile: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -133,7 +141,7 @@ def render_dockerfile(
     image = BaseImage.parse(base or load_settings().text("base-image"), ())
     opened = _open(source, None)
     name = (output or Path("Dockerfile")).name
-    recipe = dockerfile(opened, image, prefix=prefix, file=name, mpi=_mpi(mpi, opened))
+    recipe = dockerfile(opened, image, prefix=prefix, file=name, mpi=_mpi(mpi, opened, profile))
     following = [
         f"podman build -t {image_tag(opened.name)} -f {shlex.quote(name)} .   # or docker, or buildah"
     ]
@@ -146,10 +154,15 @@ def render_dockerfile(
     return 0
 
 
-def _mpi(text: str | None, source: RecipeSource) -> HostMpi | None:
-    from envforge.render.recipe import HostMpi
+def _mpi(text: str | None, source: RecipeSource, profile: str | None) -> HostMpi | None:
+    """How MPI is used, and whether the nodes of the profile can run what was locked."""
+    from envforge.cli.profiles import profile_mpi, profile_target
+    from envforge.render.recipe import HostMpi, check_cuda
 
-    return None if text is None else HostMpi.of(text, source)
+    if profile is None:
+        return HostMpi.of(text, source)
+    check_cuda(source, profile_target(profile).version("__cuda"), profile)
+    return HostMpi.of(text, source, profile_mpi(profile))
 
 
 def _open(path: Path, lock: str | None) -> RecipeSource:

@@ -115,6 +115,10 @@ def read_installed(path: Path) -> InstalledTexts:
                 do="unpack it, and name the directory; or pack it anew: conda-pack --format tar.gz",
             )
         return _collected(_from_zip(path) if kind == "zip" else _from_tar(path), path)
+    except FileNotFoundError as error:
+        raise InputError(
+            "no such file or directory", at=str(path), do="name an environment, or what conda-pack made"
+        ) from error
     except PermissionError as error:
         raise CouldNotError(
             "you may not read this", at=str(error.filename or path), do="ls -ld it, and ask its owner"
@@ -191,7 +195,7 @@ def _from_tar(path: Path) -> Iterator[tuple[re.Match[str], bytes]]:
                 if content is not None:
                     yield match, content.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
-        if isinstance(error, PermissionError):
+        if isinstance(error, (PermissionError, FileNotFoundError)):
             raise
         raise _unreadable(path, error) from error
 
@@ -209,7 +213,7 @@ def _from_zip(path: Path) -> Iterator[tuple[re.Match[str], bytes]]:
                     raise InputError(f"{match[0]} is too large", at=str(path), do="name another file")
                 yield match, content
     except BROKEN_ZIP as error:
-        if isinstance(error, PermissionError):
+        if isinstance(error, (PermissionError, FileNotFoundError)):
             raise
         raise _unreadable(path, error) from error
 

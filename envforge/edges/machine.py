@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ __all__ = [
     "may_link",
     "microarchitecture",
     "mount_of",
+    "mpi_library",
     "nearest_directory",
     "nvidia_driver",
     "parse_cpuinfo",
@@ -136,6 +137,28 @@ def cuda_of_driver(driver: str | None) -> str | None:
     return next((cuda for least, cuda in DRIVERS if release >= least), None)
 
 
+def mpi_library(root: Path = Path("/"), variables: Mapping[str, str] = os.environ) -> str | None:
+    """The path of the MPI that programs find here; ``None`` without one, or if it is one of the system's.
+
+    Of Cray's it is the one that can stand for any MPICH.  Often a module says which there is.
+
+    :param root: where the file system begins; only a test says otherwise.
+    """
+    folders = variables.get("LD_LIBRARY_PATH", "").split(":")
+    if cray := variables.get("MPICH_DIR"):
+        folders.insert(0, f"{cray}/lib-abi-mpich")
+    for name, below in (("MPI_HOME", "lib"), ("I_MPI_ROOT", "lib/release"), ("I_MPI_ROOT", "lib")):
+        folders += [f"{variables[name]}/{below}"] if variables.get(name) else []
+    for folder in folders:
+        place = root / folder.lstrip("/")
+        if not folder.startswith("/") or (place / "libc.so.6").exists():
+            continue
+        found = next((f"{folder}/{name}" for name in _MPI if (place / name).exists()), None)
+        if found is not None:
+            return found if re.fullmatch(r"[A-Za-z0-9._+@=/-]+", found) else None
+    return None
+
+
 def distribution(root: Path = Path("/")) -> str | None:
     """What the system calls itself (os-release's ``PRETTY_NAME``), in letters that need no care anywhere."""
     for name in ("etc/os-release", "usr/lib/os-release"):
@@ -143,6 +166,10 @@ def distribution(root: Path = Path("/")) -> str | None:
         if found is not None:
             return re.sub(r"[^A-Za-z0-9._()/+: -]", "", found[1])[:80] or None
     return None
+
+
+_MPI = ("libmpi.so.12", "libmpi.so.40")
+"""What the library is called: in the family of MPICH, and that of Open MPI."""
 
 
 # -- file systems ------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ __all__ = [
     "HASHES",
     "NAME",
     "NAMES",
+    "NEEDED",
     "NEEDS",
     "ORIGIN",
     "OTHER_GROUPS",
@@ -54,6 +55,7 @@ OTHER_GROUPS = "groups that were not asked for"
 HASHES = "hashes"
 HASH = "more than one hash of a file"
 NEEDS = "what each package needs"
+NEEDED = "which versions a PyPI package needs of another, where that is not written as PEP 508 has it"
 ORIGIN = "where a file is to be fetched"
 NAMES = "packages whose name or version the format does not allow"
 NAME = "the environment's name"

@@ -101,7 +101,13 @@ class _Reading:
             name=None if name == _DEFAULT else name,
             channels=tuple(self._channels(base)),
             indexes=base.texts("indexes") if "indexes" in base else (),
-            platforms=tuple(dict.fromkeys(subdirs.get(key, key) for key in self._packages_of(base, name))),
+            platforms=tuple(
+                dict.fromkeys(
+                    subdirs.get(key, key)
+                    for key in self._packages_of(base, name)
+                    if not subdirs or key in subdirs
+                )
+            ),
             targets=targets,
             notes=tuple(self.notes),
         )

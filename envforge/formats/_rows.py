@@ -14,7 +14,15 @@ from envforge.model.built import BUILT
 from envforge.model.lockfile import LockedChannel, LockedPackage, canonical_name
 from envforge.model.urls import without_secrets
 
-__all__ = ["KEYS", "PLATFORM", "commit_of", "read_channel", "read_package", "read_platform"]
+__all__ = [
+    "KEYS",
+    "PLATFORM",
+    "check_file_name",
+    "commit_of",
+    "read_channel",
+    "read_package",
+    "read_platform",
+]
 
 KEYS = frozenset(
     ("name", "version", "manager", "platform", "dependencies", "url", "hash", "build", "category", "optional")
@@ -54,12 +62,15 @@ def read_package(value: object, known: frozenset[str] = KEYS) -> LockedPackage:
         category=category,
         optional=row.boolean("optional") if "optional" in row else category != "main",
     )
-    _check_file_name(made)
+    check_file_name(made)
     return made
 
 
-def _check_file_name(row: LockedPackage) -> None:
-    """The URL names the very package: a merge of two branches can leave one's name with the other's file."""
+def check_file_name(row: LockedPackage) -> None:
+    """Refuse a row whose URL is of another package: a merge of two branches can leave such a one.
+
+    :raises InputError: for it.
+    """
     if row.manager == "conda":
         name, _, version = row.filename.rpartition("-")[0].rpartition("-")
     elif row.is_wheel and not row.url.startswith(BUILT):

@@ -13,7 +13,7 @@ from typing import Any
 
 from envforge.errors import InputError
 from envforge.formats._collector import collector_paused
-from envforge.formats._halves import GROUPS, NAMES, losses, own_losses, shared_rows
+from envforge.formats._halves import GROUPS, NAMES, NEEDED, losses, own_losses, shared_rows
 from envforge.formats._pixi_reading import read
 from envforge.formats._yaml import render
 from envforge.formats.repodata import split_specs
@@ -78,7 +78,9 @@ def _write(lockfile: Lockfile, version: int) -> Written:
     return Written(
         filename="pixi.lock",
         text=render(document),
-        losses=losses((NAMES, nameless)) + pip.losses + whole,
+        losses=losses((NAMES, nameless), (NEEDED, [row for row in pip.rows if _misses_needs(row)]))
+        + pip.losses
+        + whole,
     )
 
 
@@ -198,20 +200,30 @@ def _pypi_package(rows: Sequence[LockedPackage]) -> dict[str, Any]:
 
 def _requirements(rows: Sequence[LockedPackage]) -> list[str]:
     """What a wheel needs; a marker where that is not the same on all platforms that it is locked for."""
-    platforms: dict[str, set[str]] = {}
+    platforms: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         for name, rest in row.dependencies.items():
             text = name if rest.strip() in ("", "*") else f"{name}{rest}"
-            platforms.setdefault(text, set()).add(row.platform)
+            platforms.setdefault((text, name), set()).add(row.platform)
     everywhere = {row.platform for row in rows}
     found = []
-    for text, where in sorted(platforms.items()):
+    for (text, name), where in sorted(platforms.items()):
         markers = [platform_marker(platform) for platform in sorted(where)]
         if where != everywhere and all(markers):
             text = f"{text} ; {' or '.join(map(str, markers))}"
         if _is_requirement(text):
             found.append(text)
-    return found
+        elif _is_requirement(canonical_name(name)):
+            found.append(canonical_name(name))
+    return list(dict.fromkeys(found))
+
+
+def _misses_needs(row: LockedPackage) -> bool:
+    """Whether a wheel needs something that cannot be written as a requirement."""
+    return any(
+        rest.strip() not in ("", "*") and not _is_requirement(f"{name}{rest}")
+        for name, rest in row.dependencies.items()
+    )
 
 
 def _is_requirement(text: str) -> bool:

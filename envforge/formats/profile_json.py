@@ -16,7 +16,7 @@ __all__ = ["VERSION", "read", "write"]
 VERSION = 1
 _NEEDS = "0.1.0"
 _REMEDY = "make it again, on the node: envforge probe, or the program that envforge probe --script prints"
-_FACTS = ("glibc", "kernel", "macos", "microarchitecture", "driver", "cuda", "distribution")
+_FACTS = ("glibc", "kernel", "macos", "microarchitecture", "driver", "cuda", "mpi", "distribution")
 """In the order in which they are written."""
 
 

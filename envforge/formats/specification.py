@@ -86,6 +86,8 @@ def read_specification(
     :param variables: what ``${NAME}`` in a requirements file stands for.
     :raises InputError: if something in a file cannot be used, or the files do not go together.
     """
+    if not sources:
+        raise InputError("no specification is named", at="sources", do="name one: environment.yml")
     around = Around(read=read, variables=variables or {}, environment=environment)
     around = replace(around, note=note) if note is not None else around
     drafts = []

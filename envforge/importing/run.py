@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 from envforge.errors import InputError
 from envforge.formats._draft import PYPI
 from envforge.formats._fields import check_url, redacted
+from envforge.formats._rows import PLATFORM, check_file_name
 from envforge.formats.conda_lock import custom_format
 from envforge.importing.completing import ImportPorts, completed_conda, located_files
 from envforge.importing.pythons import is_settled, lowest_python, python_of_wheels, said_python
@@ -288,8 +289,11 @@ class _Job:
             if not _GROUP.fullmatch(str(values["category"])) or not _GROUP.fullmatch(str(values["name"])):
                 raise InputError(f"{redacted(str(values['name']))!r} cannot be a name")
             check_url(str(values["url"]), conda=values["manager"] == "conda")
+            if not PLATFORM.fullmatch(str(values["platform"])):
+                raise InputError(f"{redacted(str(values['platform']))!r} cannot be a platform")
             row = LockedPackage(**values)  # type: ignore[arg-type]
             row.filename  # noqa: B018 - refuses a URL that ends in no file name
+            check_file_name(row)
         except InputError as error:
             error.do = error.do or "take the file as its tool wrote it"
             raise error.inside(at) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from envforge.model.holding import build_of, origin_of
 from envforge.model.lockfile import LockedPackage
 
-__all__ = ["KINDS", "Change", "LockDifference", "Pair", "build_number"]
+__all__ = ["KINDS", "Change", "LockDifference", "Pair", "build_number", "needs_of"]
 
 KINDS = (
     "added", "removed", "upgraded", "downgraded", "changed", "rebuilt", "moved", "regrouped", "amended"
@@ -25,6 +26,20 @@ same from another channel or index, or from PyPI instead of conda; ``regrouped``
 def build_number(build: str) -> str:
     """What is the same of a build string on every platform: the last number of ``py312h1234567_2_cpu``, 2."""
     return next((word for word in reversed(build.split("_")) if word.isdigit()), build)
+
+
+def needs_of(row: LockedPackage) -> dict[str, str]:
+    """What a row depends on, in one form for what is the same: tools order ``<2,>=1`` in their own way.
+
+    Early versions of conda-lock write nothing where others write ``*``.
+    """
+    return {name: _ordered(re.sub(r"\s+", "", text)) or "*" for name, text in row.dependencies.items()}
+
+
+def _ordered(text: str) -> str:
+    if "," not in text:
+        return text
+    return "|".join(",".join(sorted(one.split(","), reverse=True)) for one in text.split("|"))
 
 
 @dataclass(frozen=True, kw_only=True)

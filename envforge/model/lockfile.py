@@ -194,7 +194,7 @@ class Lockfile:
             raise InputError(
                 f"the lockfile has no packages for {platform}",
                 at=f"platforms: {', '.join(self.platforms)}",
-                do=f"envforge lock -p {platform}   # on a machine with network, then mirror again",
+                do=f"envforge lock -p {platform}   # on a machine with network",
             )
         wanted = set(groups)
         known = self.groups

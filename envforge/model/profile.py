@@ -12,6 +12,7 @@ from envforge.model.platforms import PLATFORMS, Target, VirtualPackage, check_pl
 __all__ = ["ClusterProfile", "intersected", "option_for", "parse_profile"]
 
 _ARCHSPEC = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_MPI = re.compile(r"(/[A-Za-z0-9_+@=][A-Za-z0-9._+@=-]*)+/libmpi\.so\.(12|40)")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}")
 
 
@@ -21,8 +22,8 @@ class ClusterProfile:
 
     ``kernel`` is Linux's version, ``macos`` that of macOS, of which a platform has one.
     ``microarchitecture`` is archspec's name of the processor's level, such as ``x86_64_v3``.  ``cuda`` is
-    the newest CUDA that the NVIDIA driver runs, ``driver`` the driver's own version, and ``distribution``
-    what the system calls itself, for people.
+    the newest CUDA that the NVIDIA driver runs, ``driver`` the driver's own version, ``mpi`` the path of the
+    MPI's library, and ``distribution`` what the system calls itself, for people.
 
     :raises InputError: for an unknown platform, and for what is no version or no name.
     """
@@ -34,6 +35,7 @@ class ClusterProfile:
     microarchitecture: str | None = None
     cuda: str | None = None
     driver: str | None = None
+    mpi: str | None = None
     distribution: str | None = None
 
     def __post_init__(self) -> None:
@@ -42,6 +44,8 @@ class ClusterProfile:
             value = getattr(self, name)
             if value is not None and not _VERSION.fullmatch(value):
                 raise InputError(f"{value[:40]!r} is not a version", at=name)
+        if self.mpi is not None and not _MPI.fullmatch(self.mpi):
+            raise InputError(f"{self.mpi[:80]!r} is not the library of an MPI", at="mpi")
         if self.microarchitecture is not None and not _ARCHSPEC.fullmatch(self.microarchitecture):
             raise InputError(
                 f"{self.microarchitecture[:40]!r} is not a microarchitecture", at="microarchitecture"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -33,39 +35,74 @@ class HostMpi:
     preloaded: str = ""
 
     @classmethod
-    def of(cls, text: str, source: RecipeSource) -> HostMpi:
-        """Read ``hybrid`` or ``bind:DIR[:DIR…]``, of an environment that has an MPI.
+    def of(cls, text: str | None, source: RecipeSource, found: str | None = None) -> HostMpi | None:
+        """Read ``hybrid``, ``bind`` or ``bind:DIR[:DIR…]``, of an environment that has an MPI.
 
-        :raises InputError: for anything else, and for an environment without MPI.
+        :param text: ``None`` is ``bind`` if the environment has to take ``found``, else nothing special.
+        :param found: the path of the cluster's library, as its profile has it.
+        :raises InputError: for anything else, for an environment without MPI, and for one of another family.
         """
-        model, _, rest = text.partition(":")
-        directories = tuple(rest.split(":")) if model == "bind" else ()
-        if model not in ("bind", "hybrid") or (model == "hybrid" and rest):
-            raise InputError(
-                f"{text!r} is no way to use MPI", at="--mpi", do="--mpi hybrid | --mpi bind:/DIR/OF/LIBMPI"
-            )
-        for directory in directories:
-            if not _DIRECTORY.fullmatch(directory):
+        mpi = source.mpi
+        if text is None and (mpi is None or mpi.own or found is None):
+            return None
+        model, _, rest = (text or "bind").partition(":")
+        if model == "bind" and not rest and found is not None:
+            rest = posixpath.dirname(found)
+            if mpi is not None and mpi.family and not found.endswith(f"/{mpi.soname}"):
                 raise InputError(
-                    f"{directory!r} is not an absolute path in plain letters",
-                    at=f"--mpi {text}",
-                    do="--mpi bind:/opt/mpi/lib",
+                    f"the environment has an MPI of the family {mpi.family}, and the cluster's is another",
+                    at=f"--profile: {found}",
+                    do="lock with one of the cluster's family, or --mpi hybrid",
                 )
-        if source.mpi is None:
+        directories = tuple(rest.split(":")) if model == "bind" else ()
+        _check_model(text or model, model, rest, directories)
+        if mpi is None:
             raise InputError(
                 "the environment has no MPI, which could be replaced by the cluster's",
                 at=f"--mpi {text}",
                 do="add mpich, for which the MPI of most clusters can stand, or leave --mpi out",
             )
-        if not directories and not source.mpi.own:
+        if not directories and not mpi.own:
             raise InputError(
                 "the environment has no MPI of its own: it takes the cluster's",
                 at=f"--mpi {text}",
                 do="--mpi bind:/DIR/OF/LIBMPI",
             )
-        return cls(
-            directories=directories, preloaded=source.mpi.soname if directories and source.mpi.own else ""
+        return cls(directories=directories, preloaded=mpi.soname if directories and mpi.own else "")
+
+
+def _check_model(text: str, model: str, rest: str, directories: Iterable[str]) -> None:
+    if model not in ("bind", "hybrid") or (model == "hybrid" and rest):
+        raise InputError(
+            f"{text!r} is no way to use MPI", at="--mpi", do="--mpi hybrid | --mpi bind:/DIR/OF/LIBMPI"
         )
+    for directory in directories:
+        if not _DIRECTORY.fullmatch(directory):
+            raise InputError(
+                f"{directory!r} is not an absolute path in plain letters",
+                at=f"--mpi {text}",
+                do="--mpi bind:/opt/mpi/lib   # or --profile with a node's, which may say where it is",
+            )
+
+
+def check_cuda(source: RecipeSource, offered: str | None, profile: str) -> None:
+    """Whether nodes whose driver runs CUDA ``offered`` can run what was locked for a GPU.
+
+    :param profile: which profile says so, as it was typed.
+    :raises InputError: if the driver is older, or there is none.
+    """
+    if source.cuda is None or (offered is not None and _numbers(offered) >= _numbers(source.cuda)):
+        return
+    has = f"the driver there runs {offered}" if offered else "there is no driver there"
+    raise InputError(
+        f"the environment was locked for CUDA {source.cuda}, and {has}",
+        at=f"--profile {profile}",
+        do=f"lock for it: envforge lock --profile {shlex.quote(profile)}",
+    )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def recipe_labels(source: RecipeSource, base: BaseImage, prefix: str) -> dict[str, str]:

@@ -70,7 +70,7 @@ def singularity(
         "parent": posixpath.dirname(prefix),
         "name": posixpath.basename(prefix),
         "receipt": RECEIPT,
-        "labels": recipe_labels(source, base, prefix),
+        "labels": recipe_labels(source, base, source.generation or prefix),
         "mpi": mpi,
     }
     kind = source.kind if source.kind in ("bundle", "prefix") else "tool"

@@ -50,7 +50,7 @@ Darwin-x86_64) platform=osx-64 level=x86_64 ;;
 Darwin-arm64) platform=osx-arm64 level=m1 ;;
 *) fail "no conda platform for $system on $machine" 'uname -sm' 'name one: envforge lock -p linux-64' 2 ;;
 esac
-glibc='' kernel='' macos='' driver='' cuda='' distribution=''
+glibc='' kernel='' macos='' driver='' cuda='' mpi='' distribution=''
 
 if [ "$system" = Darwin ]; then
     numbers "$(sw_vers -productVersion)"
@@ -103,6 +103,20 @@ else
         done << EOF
 @DRIVERS@EOF
     fi
+
+    # The MPI that programs find: of Cray's, the one that can stand for any MPICH; none among the system's libraries.
+    found=${MPICH_DIR:+$MPICH_DIR/lib-abi-mpich}:${LD_LIBRARY_PATH:-}:${MPI_HOME:+$MPI_HOME/lib}
+    found=$found:${I_MPI_ROOT:+$I_MPI_ROOT/lib/release:$I_MPI_ROOT/lib}
+    IFS=:
+    for folder in $found; do
+        case $folder in /*) ;; *) continue ;; esac
+        [ ! -e "$root$folder/libc.so.6" ] || continue
+        for file in libmpi.so.12 libmpi.so.40; do
+            if [ -e "$root$folder/$file" ]; then mpi=$folder/$file; break 2; fi
+        done
+    done
+    unset IFS
+    case $mpi in *[!A-Za-z0-9._+@=/-]*) mpi='' ;; esac
 fi
 
 fact() { if [ -n "$2" ]; then printf ',\n"%s":"%s"' "$1" "$2"; else printf ',\n"%s":null' "$1"; fi; }
@@ -115,5 +129,6 @@ fact macos "$macos"
 fact microarchitecture "$level"
 fact driver "$driver"
 fact cuda "$cuda"
+fact mpi "$mpi"
 fact distribution "$distribution"
 printf '\n}\n'

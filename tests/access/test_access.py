@@ -273,21 +273,24 @@ def test_what_a_package_brings_is_known_offline_once_it_was_looked_at(
     assert not host.asked
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["the index", "the index of one project"])
 def test_the_keyring_is_asked_for_an_index_only_where_it_refuses(
-    host: Host, envforge: Shell, tmp_path: Path
+    host: Host, envforge: Shell, tmp_path: Path, *, own: bool
 ) -> None:
     host.files["/simple/a/"] = (
         b'<a href="/a-1.0-py3-none-any.whl#sha256=' + b"0" * 64 + b'" data-core-metadata="true">a</a>'
     )
     host.files["/a-1.0-py3-none-any.whl.metadata"] = b"Metadata-Version: 2.1\nName: a\nVersion: 1.0\n"
     (tmp_path / "own_keyring.py").write_text(KEYRING.replace("PORT", str(host.server.server_port)))
-    spec = f"dependencies: [{{pip: [--index-url {host.url}/simple, a]}}]\nplatforms: [linux-64]\n"
+    index = "" if own else f"--index-url {host.url}/simple, "
+    spec = f"dependencies: [{{pip: [{index}a]}}]\nplatforms: [linux-64]\n"
+    options = ["--index-of", f"a={host.url}/simple"] if own else []
     (envforge.cwd / "environment.yml").write_text(spec)
     for wanted, allowed, status in ((None, "1", 0), (ADA, "1", 0), (ADA, "0", 3)):
         host.wanted = wanted
         host.asked.clear()
         done = subprocess.run(
-            [sys.executable, "-m", "envforge", "lock", "-U", "--python", "3.12"],
+            [sys.executable, "-m", "envforge", "lock", "-U", "--python", "3.12", *options],
             cwd=envforge.cwd,
             env={
                 "PYTHONPATH": str(tmp_path),

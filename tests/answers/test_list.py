@@ -20,7 +20,7 @@ from envforge.errors import EnvforgeError
 from envforge.reporting import Recorder
 from tests.answers.conftest import Ask
 from tests.answers.world import BOTH, conda, lock, pip, write
-from tests.conftest import Ended, Journey, Shell
+from tests.conftest import Ended, Journey, Shell, once
 
 
 def names(ended: Ended) -> list[str]:
@@ -30,11 +30,12 @@ def names(ended: Ended) -> list[str]:
 @pytest.fixture(scope="session")
 def installed(journey: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demonstration's environment, installed once; do not change it."""
-    from envforge.cli.app import run
 
-    prefix = tmp_path_factory.mktemp("listed") / "P"
-    assert run(["install", str(journey.mirror), "--prefix", str(prefix), "--quiet"]) == 0
-    return prefix
+    def make(root: Path) -> Path:
+        Shell(root, root)("install", journey.mirror, "--prefix", "P", "--quiet")
+        return root / "P"
+
+    return once(tmp_path_factory, "listed", make)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import json
 import os
 import random
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -391,33 +391,36 @@ def link(name: str, to: str) -> bytes:
 @pytest.mark.parametrize(
     ("archive", "words"),
     [
-        (packed(member("/etc/x")), "does not stay inside"),
-        (packed(member("runtime/../../x")), "does not stay inside"),
-        (packed(member("other/x")), "no part of it"),
-        (packed(link("runtime/a", "/etc/passwd")), "leaves it"),
-        (packed(link("runtime/a", "../x")), "leaves it"),
-        (packed(link("runtime/a", "../../x")), "leaves it"),
-        (packed(link("runtime/a", "."), member("runtime/a/x")), "before its directory"),
-        (packed(link("runtime/a", "b"), member("runtime/a")), "cannot be unpacked"),
-        (packed(member("runtime/a"), member("runtime/a")), "cannot be unpacked"),
-        (packed(member("runtime/a/b")), "before its directory"),
-        (packed(member("runtime/a", b"", type=tarfile.LNKTYPE, linkname="runtime")), "no file, directory"),
-        (packed(member("runtime/a", b"", type=tarfile.CHRTYPE)), "no file, directory"),
-        (packed(member_header("runtime/a", (1 << 63) - 1)), "extensions"),
-        (packed(member_header("runtime/a", 1 << 20)), "cannot be read"),
-        (packed(member_header("runtime/a", (2 << 30) + 1)), "too much"),
-        (packed(member("runtime/a", bytes(1 << 26), type=tarfile.XHDTYPE)), "extensions"),
-        (packed(member("runtime/a", bytes(1 << 26), type=tarfile.GNUTYPE_LONGNAME)), "extensions"),
-        (packed(member("runtime/a", bytes(1000)))[:-30], "cannot be read"),
-        (b"\x1f\x8b" + bytes(40), "cannot be"),
-        (b"no gzip", "cannot be"),
-        (b"", "cannot be"),
+        (lambda: packed(member("/etc/x")), "does not stay inside"),
+        (lambda: packed(member("runtime/../../x")), "does not stay inside"),
+        (lambda: packed(member("other/x")), "no part of it"),
+        (lambda: packed(link("runtime/a", "/etc/passwd")), "leaves it"),
+        (lambda: packed(link("runtime/a", "../x")), "leaves it"),
+        (lambda: packed(link("runtime/a", "../../x")), "leaves it"),
+        (lambda: packed(link("runtime/a", "."), member("runtime/a/x")), "before its directory"),
+        (lambda: packed(link("runtime/a", "b"), member("runtime/a")), "cannot be unpacked"),
+        (lambda: packed(member("runtime/a"), member("runtime/a")), "cannot be unpacked"),
+        (lambda: packed(member("runtime/a/b")), "before its directory"),
+        (
+            lambda: packed(member("runtime/a", b"", type=tarfile.LNKTYPE, linkname="runtime")),
+            "no file, directory",
+        ),
+        (lambda: packed(member("runtime/a", b"", type=tarfile.CHRTYPE)), "no file, directory"),
+        (lambda: packed(member_header("runtime/a", (1 << 63) - 1)), "extensions"),
+        (lambda: packed(member_header("runtime/a", 1 << 20)), "cannot be read"),
+        (lambda: packed(member_header("runtime/a", (2 << 30) + 1)), "too much"),
+        (lambda: packed(member("runtime/a", bytes(1 << 26), type=tarfile.XHDTYPE)), "extensions"),
+        (lambda: packed(member("runtime/a", bytes(1 << 26), type=tarfile.GNUTYPE_LONGNAME)), "extensions"),
+        (lambda: packed(member("runtime/a", bytes(1000)))[:-30], "cannot be read"),
+        (lambda: b"\x1f\x8b" + bytes(40), "cannot be"),
+        (lambda: b"no gzip", "cannot be"),
+        (lambda: b"", "cannot be"),
     ],
 )
-def test_a_runtime_that_is_none(tmp_path: Path, archive: bytes, words: str) -> None:
+def test_a_runtime_that_is_none(tmp_path: Path, archive: Callable[[], bytes], words: str) -> None:
     place = tmp_path / "work" / ".envforge"
     place.mkdir(parents=True)
-    (tmp_path / "runtime.tar.gz").write_bytes(archive)
+    (tmp_path / "runtime.tar.gz").write_bytes(archive())
     with pytest.raises(InputError) as caught:
         unpack_runtime(tmp_path / "runtime.tar.gz", place)
     assert words in str(caught.value)

@@ -25,6 +25,7 @@ import pytest
 import envforge
 from envforge.demo.channel import DemoChannel, build_demo_channel
 from envforge.demo.index import DemoIndex, build_demo_index
+from tests.conftest import once
 
 REPOSITORY = Path(envforge.__file__).resolve().parents[1]
 
@@ -134,21 +135,24 @@ def served(directory: Path) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def demo_channel(tmp_path_factory: pytest.TempPathFactory) -> DemoChannel:
     """The demonstration channel with the interpreter that runs the tests; nobody writes to it."""
-    return build_demo_channel(tmp_path_factory.mktemp("demo") / "channel")
+    return once(tmp_path_factory, "demo-channel", lambda root: build_demo_channel(root / "channel"))
 
 
 @pytest.fixture(scope="session")
 def demo_index(tmp_path_factory: pytest.TempPathFactory) -> DemoIndex:
     """The demonstration index; nobody writes to it."""
-    return build_demo_index(tmp_path_factory.mktemp("demo") / "index")
+    return once(tmp_path_factory, "demo-index", lambda root: build_demo_index(root / "index"))
 
 
 @pytest.fixture(scope="session")
 def demo_prefix(tmp_path_factory: pytest.TempPathFactory, demo_channel: DemoChannel) -> Path:
     """A prefix with ``greet`` and all it needs, as py-rattler installs it; nobody writes to it."""
-    prefix = tmp_path_factory.mktemp("demo") / "prefix"
-    conda_install(prefix, [demo_channel.url], ["greet"], demo_channel.platform)
-    return prefix
+
+    def make(root: Path) -> Path:
+        conda_install(root / "prefix", [demo_channel.url], ["greet"], demo_channel.platform)
+        return root / "prefix"
+
+    return once(tmp_path_factory, "demo-prefix", make)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from envforge.edges import process, signing
 from envforge.model import platforms
 from envforge.model.receipt import FileRecord, Receipt
 from envforge.node import preflight
+from tests.conftest import once
 from tests.docs.sandbox import PAGES, ROOT, Block, Outside, Sandbox, blocks, printed, runs, starts_with
 
 PACKAGE = Path(envforge.__file__).parent
@@ -37,21 +38,25 @@ def label(page: Path) -> str:
 # -- what is run ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
-    return Outside.build(tmp_path_factory.mktemp("outside"))
+    return once(tmp_path_factory, "outside", Outside.build)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stock(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Path:
     """What pages start with: the specification of the first how-to page, locked and mirrored."""
     page = ROOT / "docs" / "how-to" / "lock-for-a-cluster.md"
     text = next(block.text for block in blocks(page) if block.mark == "file")
-    with Sandbox.open(tmp_path_factory.mktemp("stock"), outside) as sandbox:
-        sandbox.write("environment.yml", text)
-        status, out = sandbox.run("envforge lock && envforge mirror conda-lock.yml mirror")
-        assert status == 0, out
-        return sandbox.work
+
+    def make(root: Path) -> Path:
+        with Sandbox.open(root, outside) as sandbox:
+            sandbox.write("environment.yml", text)
+            status, out = sandbox.run("envforge lock && envforge mirror conda-lock.yml mirror")
+            assert status == 0, out
+            return sandbox.work
+
+    return once(tmp_path_factory, "stock", make)
 
 
 @pytest.mark.parametrize("page", [page for page in RUN_PAGES if any(map(runs, blocks(page)))], ids=label)

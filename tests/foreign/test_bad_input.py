@@ -126,6 +126,10 @@ BAD: dict[str, tuple[str, str]] = {
         '[[package]]\nname = "a"\nversion = "1"\noptional = false\npython-versions = "*"\nfiles = []\n',
         "poetry lock",
     ),
+    "a wheel called otherwise than its row": (
+        (UV % SHA).replace("one-1.0-py3", "other-1.0-py3"),
+        "the row is of one 1.0, and its URL of other-1.0-py3-none-any.whl",
+    ),
     "an index by a variable": (
         '{"_meta": {"pipfile-spec": 6, "sources": [{"url": "https://${NO_SUCH}@h/simple"}]}, "default": '
         '{"a": {"version": "==1", "hashes": ["sha256:' + SHA + '"]}}}',

@@ -316,3 +316,22 @@ def test_a_package_of_poetry_1_0_says_itself_where_it_counts() -> None:
     for platform, names in (("linux-64", ["portalocker"]), ("win-64", ["portalocker", "pywin32"])):
         found = members(lock, default_target(platform), "3.8")
         assert [one.package.name for one in found] == names
+
+
+def test_a_pixi_lock_with_several_platforms_of_one_subdir(tmp_path: Path) -> None:
+    """Pixi may lock one subdir twice, for machines with and without a GPU: the first is taken."""
+    text = (GOLDEN / "pixi-7.lock").read_text()
+    first = re.search(r"^- name: linux-64\n(?:  .*\n)*", text, re.MULTILINE)
+    assert first is not None
+    more = "- name: gpu\n  subdir: linux-64\n  virtual-packages:\n  - __cuda=12.9\n"
+    text = text.replace(first[0], first[0] + more, 1)
+    begin = text.index("      linux-64:\n")
+    body = re.match(r"      linux-64:\n(?:      - .*\n(?:        .*\n)*)*", text[begin:])
+    assert body is not None
+    text = text.replace(body[0], body[0].replace("linux-64:\n", "gpu:\n", 1) + body[0], 1)
+    path, output = tmp_path / "pixi.lock", tmp_path / "x-lock.yml"
+    path.write_text(text)
+    ended = call("import", path, "-o", output, "--offline")
+    assert ended.status == 0, ended.err
+    assert "a second platform for linux-64 is not imported: gpu" in ended.err
+    assert set(read(output).platforms) == {"linux-64", "osx-arm64"}

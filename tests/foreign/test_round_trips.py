@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
+from envforge.diff import diff
 from envforge.edges.fetch import Fetcher
 from envforge.errors import InputError
 from envforge.export import FORMATS, ExportOptions, export
@@ -18,6 +19,7 @@ from envforge.formats._halves import (
     HASH,
     HASHES,
     NAMES,
+    NEEDED,
     NEEDS,
     ORIGIN,
     PROJECTS,
@@ -30,6 +32,7 @@ from envforge.model.foreign import ForeignLock, Written
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile, canonical_name
 from envforge.model.platforms import default_target
 from envforge.reporting import Reporter
+from tests.answers.world import pip
 from tests.foreign.support import PLAIN
 from tests.formats.support import FORGE, conda_row, hexes, lockfiles
 
@@ -180,6 +183,17 @@ def test_conda_packages_that_differ_in_a_hyphen_are_two(name: str) -> None:
     assert all(row.filename in written.text for row in rows)
     if name == "pixi":
         assert facts(lockfile_from(written.text).packages, *WHERE) == facts(rows, *WHERE)
+
+
+def test_what_no_standard_writes_is_said_to_be_lost() -> None:
+    """Early versions of conda-lock wrote alternatives as Poetry does."""
+    rows = [*pip("one 1.0", "two <4 || >5"), *pip("two 1.0", "one >=1,<2")]
+    lockfile = Lockfile(packages=tuple(rows), channels=(LockedChannel(url=FORGE),), platforms=("linux-64",))
+    (written,) = export(lockfile, "pixi", ExportOptions())
+    assert [loss.packages for loss in written.losses if loss.what == NEEDED] == [("one",)]
+    back = lockfile_from(written.text)
+    assert not any(change.name == "two" for change in diff(lockfile, back).changes)
+    assert {row.name: dict(row.dependencies) for row in back.packages}["one"] == {"two": "*"}
 
 
 @quick

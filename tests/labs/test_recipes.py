@@ -99,14 +99,19 @@ def test_buildah_builds_the_dockerfile(world: World) -> None:
         buildah="buildah {storage}"
         work=$($buildah from scratch)
         $buildah add -q $work site/base.tar / >/dev/null
+        $buildah config --user 65534 --workingdir /srv $work
         $buildah commit -q $work localhost/base
         base="--pull=never --build-arg BASE=localhost/base"
         $buildah build --isolation chroot $base -t greet -f Containerfile .
         work=$($buildah from localhost/greet)
         $buildah run --isolation chroot $work -- greet
+        $buildah push -q localhost/greet oci-archive:{world.place}/built.oci.tar
         $buildah inspect --format '{{{{.OCIv1.Config.Entrypoint}}}}' $work
         $buildah run --isolation chroot --user 65534 $work -- /opt/env/.envforge/run python -c "{CODE}"
     """)
     assert "/opt/env is equal to its receipt and the artifacts of /envforge/bundle.sh" in said
     assert "library /opt/env" in said
     assert said.endswith("[/opt/env/.envforge/run]/opt/env /opt/env sha256:\n")
+    assert "is equal to its receipt" in command(
+        world.place, "verify", "built.oci.tar", "--against", "greet.sh"
+    )

@@ -22,7 +22,12 @@ from envforge.node.using.containers import find_image
 from tests.conftest import Ended, Shell
 from tests.node.world import run_all
 
-RECORDER = '#!/bin/sh\nprintf "%s\\0" "${0##*/}" "$@" >>"$RECORD"\nprintf "\\n" >>"$RECORD"\n'
+RECORDER = """\
+#!/bin/sh
+[ "$1" != --help ] || { echo "$HELP"; exit; }
+printf "%s\\0" "${0##*/}" "$@" >>"$RECORD"
+printf "\\n" >>"$RECORD"
+"""
 
 
 def write_image(path: Path, kind: str, *, prefix: str = "/opt/env", lock: str = "1" * 64) -> Path:
@@ -76,14 +81,19 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def without_places(words: Sequence[str]) -> list[str]:
-    """``words`` without the directories of this machine, and without its GPU."""
+    """``words`` without the directories of this machine, and without its GPU.
+
+    Charliecloud is told of directories in another way; its recorder does not know of ``--write-fake``.
+    """
     kept, rest = [], iter(words)
     for word in rest:
         if word == "-B":
             value = next(rest)
             if ":" in value:
                 kept += [word, value]
-        elif word not in ("--nv", "--rocm"):
+        elif word == "--cd":
+            next(rest)
+        elif word not in ("--nv", "--rocm", "--home"):
             kept.append(word)
     return kept
 
@@ -95,9 +105,12 @@ def test_a_root_file_system_is_started_by_what_is_there(machine: Machine, tmp_pa
     image = write_image(tmp_path / "my image.sqsh", "root")
     program = find_image(image, binds=["/data:/inside:ro"]).program(["python", "-c", "print('$x')"])
     machine.have("ch-run")
-    assert machine.start(program, "more words").status == 0
+    done = machine.start(program, "more words")
+    assert done.status == 0
+    assert "/data:/inside:ro can be written to" in done.err
     words = [RUN, "python", "-c", "print('$x')", "more words"]
-    assert machine.told == [["ch-run", "--set-env", "-b", "/data:/inside:ro", str(image), "--", *words]]
+    (told,) = machine.told
+    assert told == ["ch-run", "--set-env", "--cd", "/tmp", "-b", "/data:/inside", str(image), "--", *words]
     machine.have("apptainer", "squashfuse")
     machine.start(program)
     (told,) = machine.told
@@ -115,6 +128,36 @@ def test_where_we_are_is_there_in_the_container(machine: Machine, tmp_path: Path
     binds = [told[at + 1] for at, word in enumerate(told) if word == "-B"]
     assert "/usr/share" in binds
     assert not {"/usr", "/etc", "/proc", "/tmp", "/home"} & set(binds)
+
+
+def test_charliecloud_is_told_where_we_are_as_far_as_it_can_be(machine: Machine, tmp_path: Path) -> None:
+    """An old ch-run cannot make a place in an image for what it binds; a new one does with --write-fake."""
+    machine.have("ch-run")
+    program = find_image(write_image(tmp_path / "x.sqsh", "root")).program(["pwd"])
+    done = machine.start(program, cwd=Path("/usr/share"))
+    assert "cannot have /usr/share in the image: the command starts in /" in done.err
+    assert "--cd" not in machine.told[0]
+    machine.variables["HELP"] = "  -W, --write-fake[=SIZE]"
+    done = machine.start(program, cwd=Path("/usr/share"))
+    (told,) = machine.told
+    assert told[:5] == ["ch-run", "--set-env", "--cd", "/usr/share", "--write-fake"]
+    assert told.index("-b") < told.index("/usr/share", 4) < told.index("--")
+    assert done.err == ""
+    machine.variables |= {"HELP": "--write-fake --cdi[=KIND]", "CH_RUN_CDI_DIRS": f"/none:{tmp_path}"}
+    machine.start(program)
+    assert "--cdi" not in machine.told[0]
+    (tmp_path / "nvidia.json").touch()
+    machine.start(program)
+    assert "--cdi" in machine.told[0]
+    image = find_image(tmp_path / "x.sqsh", gpu=False)
+    machine.start(image.program(["pwd"]))
+    assert "--cdi" not in machine.told[0]
+    machine.variables |= {"HOME": str(tmp_path), "USER": "me"}
+    machine.start(program, cwd=Path("/"))
+    assert "--home" not in machine.told[0]
+    machine.variables |= {"HOME": "/home/me"}
+    machine.start(program, cwd=Path("/"))
+    assert "--home" in machine.told[0]
 
 
 def test_an_environment_alone_is_mounted_in_a_base(machine: Machine, tmp_path: Path) -> None:
@@ -174,8 +217,8 @@ def test_wrap_run_and_shell_take_an_image(envforge: Shell, machine: Machine, tmp
     everything.assert_error(2, "envforge wrap IMAGE python")
     odd.assert_error(2, "no name of a command")
     subprocess.run([envforge.cwd / "w/mpirun", "-n", "2"], env=env, check=True)
-    told = machine.told
-    assert told == [["ch-run", "--set-env", "-b", "/data", str(image), "--", RUN, "mpirun", "-n", "2"]]
+    (told,) = map(without_places, machine.told)
+    assert told == ["ch-run", "--set-env", "-b", "/data", str(image), "--", RUN, "mpirun", "-n", "2"]
     (envforge.cwd / "w/python").write_text("my own\n")
     envforge("wrap", image, "--bin", "w", "python", status=None).assert_error(2, "it is no wrapper")
     (tmp_path / "record").unlink()
@@ -190,7 +233,7 @@ def test_any_path_of_an_image_is_one_word(machine: Machine, tmp_path: Path, name
     machine.have("ch-run")
     program = find_image(image).program(["echo", name])
     assert machine.start(program).status == 0
-    assert (machine.place / "record").read_text().split("\0")[2:6] == [str(image), "--", RUN, "echo"]
+    assert (machine.place / "record").read_text().split("\0")[4:8] == [str(image), "--", RUN, "echo"]
     assert shlex.quote(name) in program
 
 
@@ -206,7 +249,8 @@ def test_a_kernel_starts_in_an_image(envforge: Shell, machine: Machine) -> None:
     env = {"PATH": str(machine.place / "bin"), "RECORD": str(machine.place / "record")}
     subprocess.run(words, env=env, check=True)
     launched = [RUN, "python", "-m", "ipykernel_launcher", "-f", "/run/k.json"]
-    assert machine.told == [["ch-run", "--set-env", "-b", "/data", str(image), "--", *launched]]
+    (told,) = map(without_places, machine.told)
+    assert told == ["ch-run", "--set-env", "-b", "/data", str(image), "--", *launched]
     again, refused = run_all(
         envforge,
         [("kernel", image, "--dir", "kernels"), ("kernel", image, "--dir", "kernels", "--name", "A b")],

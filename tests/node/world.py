@@ -23,26 +23,11 @@ from envforge.formats import lock_json, manifest_json
 from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.manifest import Manifest, MirrorFile
 from tests.conftest import Ended, Shell
+from tests.forks import PROGRAM, can_fork, forks
 
 __all__ = ["HERE", "Artifact", "Call", "conda", "library", "mirror", "pip", "python", "run_all", "snapshot"]
 
 HERE = host_platform()
-
-_DRIVER = """
-import contextlib, io, json, os, sys
-from envforge.cli.app import run
-from envforge import settings
-answers = []
-for argv in json.load(sys.stdin):
-    out, err = io.StringIO(), io.StringIO()
-    settings._log.clear()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = run(argv)
-    answers.append([status, out.getvalue(), err.getvalue()])
-sys.stdout.write(json.dumps(answers))
-sys.stdout.flush()
-os._exit(0)  # as the command itself does
-"""
 
 Call = Sequence[object]
 
@@ -145,19 +130,25 @@ def run_all(
     envforge: Shell, calls: Sequence[Call], *, env: Mapping[str, str] | None = None, umask: int = -1
 ) -> list[Ended]:
     """Run several command lines, one after the other, in one new process: starting one costs most."""
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER],
-        input=json.dumps([[str(word) for word in call] for call in calls]),
-        env=envforge.environment(env),
-        cwd=envforge.cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        umask=umask,
-    )
-    assert done.returncode == 0, done.stderr
-    return [Ended(*answer) for answer in json.loads(done.stdout)]
+    words = [[str(word) for word in call] for call in calls]
+    variables = envforge.environment(env)
+    if can_fork(env or {}):
+        status, out, err = forks()(words, env=variables, cwd=envforge.cwd, umask=umask, many=True)
+    else:
+        done = subprocess.run(
+            [sys.executable, PROGRAM],
+            input=json.dumps(words),
+            env=variables,
+            cwd=envforge.cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            umask=umask,
+        )
+        status, out, err = done.returncode, done.stdout, done.stderr
+    assert status == 0, err
+    return [Ended(*answer) for answer in json.loads(out)]
 
 
 def snapshot(directory: Path, *, skip: Callable[[str], bool] = lambda name: False) -> dict[str, object]:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from envforge.bundle import BundleOptions, CarriedRuntime, bundle
 from envforge.demo.index import Wheel
 from envforge.errors import InputError
-from envforge.formats import conda_lock
+from envforge.formats import conda_lock, profile_json
 from envforge.formats.dockerfile import check
 from envforge.layout.plan import LockfileInput
 from envforge.model.image import BaseImage
 from envforge.model.lockfile import LockedPackage, Lockfile
+from envforge.model.profile import ClusterProfile
 from envforge.render.dockerfile import dockerfile
 from envforge.render.recipe import HostMpi
 from envforge.render.sources import RecipeSource
@@ -144,6 +145,31 @@ def test_an_mpi_that_is_not_in_the_environment_is_the_clusters(capsys: Capture, 
         assert "\nENV LD_LIBRARY_PATH=/opt/mpi/lib\n" in outcome.stdout
 
 
+def test_the_profile_of_the_nodes_says_where_their_mpi_is(capsys: Capture, tmp_path: Path) -> None:
+    node = ClusterProfile(platform=HERE, cuda="12.2", mpi="/opt/mpi/lib/libmpi.so.12")
+    (tmp_path / "node.json").write_text(profile_json.write(node))
+    other = replace(node, cuda=None, mpi="/opt/open/lib/libmpi.so.40")
+    (tmp_path / "other.json").write_text(profile_json.write(other))
+    make_bundle(tmp_path / "stub.sh", conda(PYTHON), conda(library("mpich", {}, build="external_0")))
+    make_bundle(tmp_path / "own.sh", conda(PYTHON), conda(library("mpich", {})), target="__cuda=12.4")
+    bound = 'LD_LIBRARY_PATH="/opt/mpi/lib$'
+    words = ("stub.sh", "--base", BASE, "--profile", "node.json")
+    assert bound in rendered(capsys, *words)[0]
+    assert bound in rendered(capsys, *words, "--mpi", "bind")[0]
+    refused = {
+        ("own.sh", "node.json"): "locked for CUDA 12.4, and the driver there runs 12.2",
+        ("own.sh", "other.json"): "locked for CUDA 12.4, and there is no driver there",
+        ("stub.sh", "other.json"): "an MPI of the family mpich, and the cluster's is another",
+    }
+    for (source, profile), what in refused.items():
+        outcome = envforge(capsys, "render", "singularity", source, "--base", BASE, "--profile", profile)
+        assert (outcome.status, what in outcome.stderr) == (2, True), outcome.stderr
+    (tmp_path / "node.json").write_text(profile_json.write(replace(node, cuda="12.6")))
+    words = ("own.sh", "--base", BASE, "--profile", "node.json")
+    assert "LD_LIBRARY_PATH" not in rendered(capsys, *words)[0]  # the hybrid model
+    assert "LD_PRELOAD" in rendered(capsys, *words, "--mpi", "bind")[0]
+
+
 def test_a_prefix_is_packed_as_it_is(
     capsys: Capture, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +182,7 @@ def test_a_prefix_is_packed_as_it_is(
     generation = (place / "env").resolve()
     assert build.files == {"": [("env.tar", "/envforge/prefix.tar")]}
     assert image.files["from build"][0] == (str(generation), str(generation))
+    assert image.labels["org.envforge.prefix"] == str(generation)  # what is no link can be verified
     for stage in (build, image):
         assert f"ln -s {generation} {place / 'env'}\n" in stage.sections["post"]
     (line,) = [line for line in text.splitlines() if line.startswith("#     tar ")]

@@ -64,6 +64,15 @@ def test_a_clash_of_every_version(index: Index, ask: Ask) -> None:
     assert error.at == "alpha (environment.yml:1) → numpy>=2,<3"
 
 
+def test_of_several_that_have_no_wheel_that_of_the_newest_version_is_named(index: Index, ask: Ask) -> None:
+    for version, needed in (("1.0", "old"), ("2.0", "old"), ("3.0", "new")):
+        index.add(Wheel(name="alpha", version=version, requires=(needed,)))
+    index.add_sdist("old", "1.0")
+    index.add_sdist("new", "1.0")
+    error = failure(ask, "alpha", indexes=[index.file_url])
+    assert error.what.startswith("no wheel of new, which alpha needs, fits")
+
+
 def test_a_clash_with_a_version_that_is_left_out(index: Index, ask: Ask) -> None:
     index.add(Wheel(name="alpha", version="1.0", requires=("numpy>=1,!=1.26.4,!=1.27,<3",)))
     error = failure(ask, "alpha", indexes=[index.file_url], provided=(brings("numpy", "1.26.4"),))

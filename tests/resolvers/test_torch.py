@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envforge.errors import UnsatisfiableError
+from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.access import Access
 from envforge.model.lockfile import LockedPackage
 from envforge.resolvers.pypi.places import PYPI, Places
@@ -121,3 +121,22 @@ def test_without_torch_nothing_of_it_is_asked(request_of: Torch) -> None:
     rows = request_of("nvidia-cublas", cuda="12.4")
     assert versions(rows) == {"nvidia-cublas": "1.0"}
     assert backend_of(rows) is None
+
+
+def test_where_the_chosen_index_is_not_reached_there_is_another_way() -> None:
+    def unreached(request: PypiRequest) -> None:
+        raise CouldNotError("no connection", at=request.places.pinned["torch"], do="check the network")
+
+    def asked(**places: object) -> str | None:
+        request = PypiRequest(
+            requirements=lines("torch"),
+            target=target(),
+            python_version="3.11.14",
+            places=Places(**places),  # type: ignore[arg-type]
+        )
+        with pytest.raises(CouldNotError) as caught:
+            with_torch(request, unreached)
+        return caught.value.do
+
+    way = f"check the network; or take what PyPI has: envforge lock --index-url {PYPI}"
+    assert (asked(), asked(index_of=(("torch", PYPI),))) == (way, "check the network")

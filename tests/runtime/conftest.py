@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import struct
 import subprocess
 import zipfile
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from envforge.model.lockfile import LockedPackage, Lockfile
 from envforge.model.runtime import RUNTIME_PLATFORMS
 from envforge.reporting import Reporter
 from envforge.runtime import MadeRuntime, make_runtime
-from tests.conftest import bytecode
+from tests.conftest import bytecode, once
 from tests.node import world
 
 HERE = world.HERE
@@ -47,6 +48,21 @@ class Site:
         )
 
 
+def stripped(library: bytes) -> bytes:
+    """A shared library without what follows the last byte that a loader maps.
+
+    Of py-rattler's that is a third, names of functions, which every bundle would pack, and every node unpack
+    and hash.
+    """
+    start, size, count = *struct.unpack_from("<Q", library, 32), *struct.unpack_from("<HH", library, 54)
+    ends = [0]
+    for at in range(start, start + size * count, size):
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", library, at)
+        ends += [offset + length] if kind == 1 else []
+    # No sections: their headers, which no loader reads, lay behind.
+    return library[:40] + bytes(8) + library[48:60] + bytes(4) + library[64 : max(ends)]
+
+
 def installed_wheel(name: str, tag: str, directory: Path) -> LockedPackage:
     """The wheel that an installed project came from, put together again.
 
@@ -60,6 +76,7 @@ def installed_wheel(name: str, tag: str, directory: Path) -> LockedPackage:
         for file in found.files or ()
         if ".." not in file.parts and file.suffix != ".pyc" and file.name not in SKIPPED
     }
+    files |= {file: stripped(data) for file, data in files.items() if file.endswith(".so")}
     files |= bytecode({file: data for file, data in files.items() if file.endswith(".py")})
     record = []
     with zipfile.ZipFile(path, "w") as archive:
@@ -84,7 +101,10 @@ def site(channel: DemoChannel, tmp_path_factory: pytest.TempPathFactory) -> Site
     """What a site with a runtime of its own has."""
     if HERE not in RUNTIME_PLATFORMS:
         pytest.skip(f"no runtime for {HERE}")
-    directory = tmp_path_factory.mktemp("site")
+    return once(tmp_path_factory, "site", lambda directory: _make_site(directory, channel))
+
+
+def _make_site(directory: Path, channel: DemoChannel) -> Site:
     machine = "x86_64" if HERE == "linux-64" else "aarch64"
     python = world.python(channel)
     folder = directory / HERE
@@ -109,14 +129,17 @@ def site(channel: DemoChannel, tmp_path_factory: pytest.TempPathFactory) -> Site
 @pytest.fixture(scope="session")
 def made(site: Site, tmp_path_factory: pytest.TempPathFactory) -> MadeRuntime:
     """The runtime."""
-    return site.make(tmp_path_factory.mktemp("made"))
+    return once(tmp_path_factory, "runtime", site.make)
 
 
 @pytest.fixture(scope="session")
 def unpacked(made: MadeRuntime, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runtime's ``python3``, unpacked by tar and then moved to somewhere else."""
-    root = tmp_path_factory.mktemp("node")
-    subprocess.run(["tar", "xzf", str(made.path)], cwd=root, check=True)
-    (root / "there is").mkdir()
-    (root / "runtime").rename(root / "there is" / "a place")
-    return root / "there is" / "a place" / "bin" / "python3"
+
+    def make(root: Path) -> Path:
+        subprocess.run(["tar", "xzf", str(made.path)], cwd=root, check=True)
+        (root / "there is").mkdir()
+        (root / "runtime").rename(root / "there is" / "a place")
+        return root / "there is" / "a place" / "bin" / "python3"
+
+    return once(tmp_path_factory, "unpacked", make)

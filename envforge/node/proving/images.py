@@ -89,12 +89,16 @@ def look_inside(path: Path, prefix: str, advance: Callable[[int], None] = lambda
 def unpack_environment(path: Path, facts: ImageFacts, work: Path) -> Path:
     """Unpack the environment of a SquashFS or SIF below ``work``; returns where it is then.
 
+    :raises InputError: if a link is on the way to it, which would lead to files of this machine.
     :raises CouldNotError: if it cannot be unpacked.
     """
     inside = "" if facts.kind == "environment" else facts.prefix.strip("/")
     offset = read_sif(path).offset if image_kind(path) == "sif" else 0
     unpack_squashfs(path, work / "root", inside=inside, offset=offset)
-    return work / "root" / inside
+    place = work / "root" / inside
+    if place.resolve() != work.resolve() / "root" / inside:
+        raise InputError(f"{facts.prefix} is a link in the image, or behind one", at=str(path), do=_NOT_OURS)
+    return place
 
 
 # -- OCI -----------------------------------------------------------------------------------------------

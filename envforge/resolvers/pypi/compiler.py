@@ -13,8 +13,10 @@ from pathlib import Path
 from packaging.pylock import Pylock
 from packaging.version import InvalidVersion, Version
 
+from envforge.edges.credentials import RefusedError
+from envforge.edges.fetch import Fetcher
 from envforge.edges.process import Command, Completed, run, uv_executable
-from envforge.errors import EnvforgeError
+from envforge.errors import CouldNotError, EnvforgeError
 from envforge.model.lockfile import canonical_name
 from envforge.model.moments import cutoff, moment_text
 from envforge.resolvers.certificates import certificate_variables
@@ -31,6 +33,8 @@ __all__ = ["Compiler"]
 
 _RETRIES = 3
 _PINS = "pins/pyproject.toml"
+_PAGE = 1 << 25
+"""No page of a project is longer, in bytes."""
 
 
 @dataclass(kw_only=True)
@@ -83,10 +87,25 @@ class Compiler:
             if done.returncode == 0:
                 return read_pylock((work / "pylock.toml").read_text(encoding="utf-8"))
         places = self.request.places
+        done = self._with_refusal(done)
         if places.refused or not places.access.keyring or not is_refusal(done.stderr):
             return done
         self.request = replace(self.request, places=replace(places, refused=True))
         return self._once(stubs)
+
+    def _with_refusal(self, done: Completed) -> Completed:
+        """With what uv leaves unsaid of the index of one project: that it has refused us."""
+        places = self.request.places
+        fetcher = Fetcher(offline=self.offline, retries=0, access=replace(places.access, keyring=False))
+        for name in sorted(self._mentioned(done)) if "was not found in" in done.stderr else ():
+            page = f"{places.fetched(places.pinned[name]).rstrip('/')}/{name}/"
+            try:
+                fetcher.read(page, limit=_PAGE)
+            except RefusedError as error:
+                return replace(done, stderr=f"{done.stderr}\nhint: {error.at}: {error.what}\n")
+            except CouldNotError:
+                continue
+        return done
 
     def _failure(self, done: Completed, stubs: Mapping[str, Stub]) -> EnvforgeError:
         error = translated(

@@ -27,6 +27,8 @@ _NO_WHEEL = re.compile(
     rf"({NAME})(?:[=<>!~]\S*)? (?:has|have) no (?:usable wheels|wheels with a matching)"
     rf"|Wheels are (?:required|available) for `({NAME})`"
 )
+_NEWEST = re.compile(rf"(?<!\S)({NAME})(?:\[[^\]]*\])?(?:[>=]=?[^\s,|]+)? depends? on ({NAME})")
+"""A dependency of a package's versions without an upper bound."""
 _PYTHON = re.compile(rf"({NAME})(?:[=<>!~]\S*)? depends? on Python\s?([<>=!~]\S+)")
 _BROKEN = re.compile(
     rf"({NAME})(?:[=<>!~]\S*)? has (an invalid package format|invalid metadata|inconsistent metadata)"
@@ -167,10 +169,11 @@ def _not_built(story: str, wanted: Sequence[Wanted]) -> CouldNotError | None:
 def _no_wheel(
     text: str, story: str, request: PypiRequest, wanted: Sequence[Wanted]
 ) -> UnsatisfiableError | None:
-    match = _NO_WHEEL.search(text)
-    if match is None:
+    lacking = [one or other for one, other in _NO_WHEEL.findall(text)]
+    if not lacking:
         return None
-    name = match[1] or match[2]
+    # The newest version is wanted; for lack of it uv tries older ones, which lack something else.
+    name = next((other for _, other in _NEWEST.findall(text) if other in lacking), lacking[0])
     versions = _versions_of(name, text, wanted)
     asked = next((redacted(one.line.text) for one in wanted if one.name == canonical_name(name)), None)
     requirers = [] if asked else _requirers(name, text)

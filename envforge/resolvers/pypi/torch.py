@@ -16,6 +16,7 @@ from envforge.errors import CouldNotError, UnsatisfiableError
 from envforge.model.lockfile import LockedPackage
 from envforge.model.platforms import Target
 from envforge.resolvers.pypi.clash import ClashError, names
+from envforge.resolvers.pypi.places import PYPI
 from envforge.resolvers.pypi.request import PypiRequest
 
 __all__ = ["TORCH", "backend_of", "torch_backends", "with_torch"]
@@ -76,9 +77,11 @@ def with_torch(request: PypiRequest, ask: Callable[[PypiRequest], _Answer]) -> _
         except ClashError:
             raise
         except CouldNotError as error:
-            if first is None:
-                raise
-            raise first from error
+            if first is not None:
+                raise first from error
+            if error.at is not None and error.at.startswith(BASE):  # which a person has not named
+                error.do = f"{error.do}; or take what PyPI has: envforge lock --index-url {PYPI}"
+            raise
         except UnsatisfiableError as error:
             if first is None:
                 first = error
