@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import RawIOBase
-from itertools import cycle
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -89,8 +89,8 @@ def _chunks(content: bytes | Path, buffers: _Buffers) -> Iterator[bytes | memory
         yield content
         return
     with content.open("rb", buffering=0) as file:
-        while size := file.readinto(buffer := buffers.free()):
-            yield buffer[:size]
+        while chunk := buffers.filled(file):
+            yield chunk
 
 
 class _Buffers:
@@ -98,12 +98,21 @@ class _Buffers:
 
     def __init__(self, *hashers: _Hasher) -> None:
         self._hashers = hashers
-        self._buffers = cycle([memoryview(bytearray(_CHUNK)) for _ in range(_COUNT)])
+        self._buffers = deque(memoryview(bytearray(_CHUNK)) for _ in range(_COUNT))
 
-    def free(self) -> memoryview:
+    def filled(self, file: RawIOBase) -> memoryview:
+        """The next piece of ``file``; empty at its end, which uses up no memory.
+
+        Whoever gets a piece gives it to every hasher: of the last ``_COUNT`` of them all but the first may
+        be waiting still.
+        """
         for hasher in self._hashers:
             hasher.wait(_COUNT - 1)
-        return next(self._buffers)
+        size = file.readinto(self._buffers[0]) or 0
+        piece = self._buffers[0][:size]
+        if size:
+            self._buffers.rotate(-1)
+        return piece
 
 
 class _Hasher:
