@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,5 +82,7 @@ def _nowhere(held: Holding, name: str, graphs: Sequence[Graph]) -> AnswerNo:
     return AnswerNo(
         f"{name} is not in {held.source} for {where}",
         at=held.source,
-        do=f"envforge why {close[0]}" if close else f"envforge list {held.source}   # says what is",
+        do=f"envforge why {close[0]}"
+        if close
+        else f"envforge list {shlex.quote(held.source)}   # says what is",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import RawIOBase
@@ -66,11 +67,11 @@ def write_bundle(
             digests.append((name, sha256, content, digest))
             output.write(padding(size))
         output.write(END)
-        one_by_one.wait(one_by_one.given)
+        one_by_one.wait(0)
         for name, sha256, content, digest in digests:
             if digest.hexdigest() != sha256:
                 raise _another(name, content, f"sha256 {digest.hexdigest()[:16]}… instead of {sha256[:16]}…")
-        all_of_it.wait(all_of_it.given)
+        all_of_it.wait(0)
         return output.digest.hexdigest(), output.size
 
 
@@ -83,38 +84,57 @@ def _another(name: str, content: bytes | Path, how: str) -> CouldNotError:
 
 
 def _chunks(content: bytes | Path, buffers: _Buffers) -> Iterator[bytes | memoryview]:
-    """The content in pieces, each of which was given to all hashers when the next one is asked for."""
+    """The content in pieces."""
     if isinstance(content, bytes):
         yield content
         return
     with content.open("rb", buffering=0) as file:
-        while size := file.readinto(buffer := buffers.free()):
-            yield buffer[:size]
-            buffers.note_use()
+        while chunk := buffers.filled(file):
+            yield chunk
+
+
+class _Buffers:
+    """Memory to read into: each piece is free again when it was hashed."""
+
+    def __init__(self, *hashers: _Hasher) -> None:
+        self._hashers = hashers
+        self._buffers = deque(memoryview(bytearray(_CHUNK)) for _ in range(_COUNT))
+
+    def filled(self, file: RawIOBase) -> memoryview:
+        """The next piece of ``file``; empty at its end, which uses up no memory.
+
+        Whoever gets a piece gives it to every hasher: of the last ``_COUNT`` of them all but the first may
+        be waiting still.
+        """
+        for hasher in self._hashers:
+            hasher.wait(_COUNT - 1)
+        size = file.readinto(self._buffers[0]) or 0
+        piece = self._buffers[0][:size]
+        if size:
+            self._buffers.rotate(-1)
+        return piece
 
 
 class _Hasher:
     """Hashes in a thread of its own, while the caller reads and writes."""
 
     def __init__(self) -> None:
-        self.given = 0
-        """How many pieces it was given so far."""
-        self._hashed = 0
         self._todo: SimpleQueue[tuple[hashlib._Hash, bytes | memoryview] | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
+        self._open = 0
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def add(self, digest: hashlib._Hash, data: bytes | memoryview) -> None:
         """Hash ``data``, which must not change until it was waited for."""
         self._todo.put((digest, data))
-        self.given += 1
+        self._open += 1
 
     def wait(self, number: int) -> None:
-        """Wait until the first ``number`` pieces are hashed."""
-        while self._hashed < number:
+        """Wait until no more than ``number`` pieces are still to be hashed."""
+        while self._open > number:
             self._done.get()
-            self._hashed += 1
+            self._open -= 1
 
     def end(self) -> None:
         self._todo.put(None)
@@ -125,27 +145,6 @@ class _Hasher:
             digest, data = task
             digest.update(data)
             self._done.put(None)
-
-
-class _Buffers:
-    """Memory to read into, again and again: a piece of it is free once all hashers are done with it."""
-
-    def __init__(self, *hashers: _Hasher) -> None:
-        self._hashers = hashers
-        self._buffers = [memoryview(bytearray(_CHUNK)) for _ in range(_COUNT)]
-        self._used = [(0,) * len(hashers)] * _COUNT
-        self._next = 0
-
-    def free(self) -> memoryview:
-        """The next piece; the same again as long as no use of it was noted."""
-        for hasher, number in zip(self._hashers, self._used[self._next], strict=True):
-            hasher.wait(number)
-        return self._buffers[self._next]
-
-    def note_use(self) -> None:
-        """The piece was given to the hashers: it is free when they have done all that they have so far."""
-        self._used[self._next] = tuple(hasher.given for hasher in self._hashers)
-        self._next = (self._next + 1) % _COUNT
 
 
 @contextmanager

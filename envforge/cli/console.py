@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -129,7 +130,7 @@ def print_result(console: Console, lines: Iterable[str], document: Mapping[str, 
         click.echo(line)
 
 
-def read_text(path: Path, *, limit: int = 512_000_000) -> str:
+def read_text(path: Path, *, limit: int = 100_000_000) -> str:
     """A text file that the user named.
 
     :raises InputError: if it does not exist, is no text, or is larger than ``limit`` bytes.
@@ -147,7 +148,9 @@ def read_text(path: Path, *, limit: int = 512_000_000) -> str:
     except UnicodeDecodeError as error:
         raise InputError("not a text file (UTF-8)", at=str(path), do="name the right file") from error
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", at=str(path), do=f"ls -l '{path}'") from error
+        raise InputError(
+            f"cannot be read: {error.strerror}", at=str(path), do=f"ls -l {shlex.quote(str(path))}"
+        ) from error
 
 
 def write_atomically(path: Path, text: str) -> None:

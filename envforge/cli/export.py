@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform as machine
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def command(
         raise InputError(
             f"{len(files)} files, and one place to write to",
             at="-o" if output else "-p",
-            do=f"mkdir DIR && envforge export {name} {source} -o DIR",
+            do=f"mkdir DIR && envforge export {name} {shlex.quote(str(source))} -o DIR",
         )
     paths = [_path(written, output, source, files) for written in files]
     if not dry_run:

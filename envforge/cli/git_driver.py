@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -14,6 +13,8 @@ from envforge.errors import EnvforgeError, InputError
 from envforge.model.holding import Holding, build_of, origin_of
 
 __all__ = ["command"]
+
+_PART = 1 << 20
 
 
 @click.group("git-driver")
@@ -102,10 +103,15 @@ def text_command(file: Path, *, as_json: bool, quiet: bool, verbose: bool) -> in
             words = (row.name, row.version, build_of(row), row.platform, group, origin_of(row), digest)
             yield " ".join(word for word in words if word)
 
-    text = read_text(file)
-    shown = text.splitlines()
-    with suppress(InputError):
-        shown = list(lines(conda_lock.read(text, source=str(file))))
+    try:
+        shown = list(lines(conda_lock.read(read_text(file), source=str(file))))
+    except InputError:
+        if as_json or not file.is_file():
+            raise
+        with file.open(encoding="utf-8", errors="replace", newline="") as content:  # of any size
+            while part := content.read(_PART):
+                click.echo(part, nl=False)
+        return 0
     print_result(console, shown, {"lines": shown})
     return 0
 

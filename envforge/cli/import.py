@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,6 @@ from envforge.model.profile import intersected, parse_profile
 from envforge.node.install import host_platform
 
 __all__ = ["command"]
-
-_LARGEST = 100_000_000
-"""Bytes of a file that is imported; real ones have some millions."""
 
 
 @click.command("import")
@@ -90,7 +88,9 @@ def command(
     for path in (output, *([spec] if spec else [])):
         if path.exists() and not (force or dry_run):
             raise InputError(
-                "there is a file already", at=str(path), do=f"name another one, or: rm {path}   # or --force"
+                "there is a file already",
+                at=str(path),
+                do=f"name another one, or: rm {shlex.quote(str(path))}   # or --force",
             )
     options = _options(**given)
     lock, digest = _read(source, environment)
@@ -143,7 +143,7 @@ def _read(source: Path, environment: str | None) -> tuple[ForeignLock, str]:
             raise InputError("only a pixi.lock has environments", at="--environment", do="leave it out")
         lock = read_prefix(source, host=host_platform())
         return lock, hashlib.sha256(repr(lock).encode()).hexdigest()
-    text = read_text(source, limit=_LARGEST)
+    text = read_text(source)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return read_lock(text, source=str(source), environment=environment), digest
 

@@ -220,7 +220,7 @@ def lock_options(given: dict[str, Any], previous: Lockfile | None) -> LockOption
     return LockOptions(
         targets=intersected(profile_target(text) for text in given["profiles"]),
         platforms=tuple(check_platform(name, at="-p") for name in given["platforms"]),
-        channels=given["channels"] or _texts(kept.get("channels")),
+        channels=tuple(map(_channel, given["channels"])) or _texts(kept.get("channels")),
         indexes=given["indexes"] or _texts(kept.get("indexes")),
         index_of=_index_of(given["index_of"]) or _pairs(kept.get("index-of")),
         find_links=tuple(map(_find_links, given["find_links"])) or _texts(kept.get("find-links")),
@@ -279,6 +279,11 @@ def _index_of(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 def _find_links(text: str) -> str:
     """A path on the command line is relative to the working directory, and not to the specification."""
     return text if "://" in text else Path(text).expanduser().resolve().as_uri()
+
+
+def _channel(text: str) -> str:
+    """As for ``--find-links``; a channel may be a name, too."""
+    return _find_links(text) if text.startswith((".", "/", "~")) else text
 
 
 def _python(value: object) -> str | None:

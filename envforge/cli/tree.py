@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 import click
@@ -63,7 +64,7 @@ def command(
         raise AnswerNo(
             f"{package} is not in {source}" if package else f"there is nothing in {source}",
             at=", ".join(one_platform(held.lockfile, platforms)),
-            do=f"envforge list {source}",
+            do=f"envforge list {shlex.quote(source)}",
         )
     document = {
         "source": source,

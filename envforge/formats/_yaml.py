@@ -37,8 +37,11 @@ _SCALARS = {
 _TRUE = ("true", "yes", "on")
 _ANOTHER_FILE = "name the right file"
 """What git leaves where two branches changed the same lines."""
+_CHARACTERS_A_NODE = 100
+"""So many at the least a limit of characters allows to each node, which takes a kilobyte and more."""
 _DEEPEST = 100
 _HARMLESS = 1000
+_FEW = 10_000
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,17 @@ def compose(text: str, *, source: str, limit: int) -> yaml.Node:
 
     :param source: the file's name, for errors.
     :param limit: how many characters are too many.
-    :raises InputError: if it is no YAML, empty, too large, or nested too deeply.
+    :raises InputError: if it is no YAML, empty, too large, of too many entries, or nested too deeply.
     """
     if len(text) > limit:
         raise InputError(f"larger than {limit // 1_000_000} MB", at=source, do=_ANOTHER_FILE)
+    # As many nodes begin as there are lines, commas and colons, or fewer.
+    if len(text) > _FEW and sum(map(text.count, "\n,:")) > limit // _CHARACTERS_A_NODE:
+        raise InputError(
+            f"more than {limit // _CHARACTERS_A_NODE:,} entries, which no such file has",
+            at=source,
+            do=_ANOTHER_FILE,
+        )
     text = text.removeprefix("\ufeff")
     check_merged(text, source=source)
     try:

@@ -139,7 +139,7 @@ def _another_file(value: dict[str, object]) -> InputError:
             "this is a specification and not a lockfile", do="lock it first: envforge lock environment.yml"
         )
     if "environments" in value:
-        return InputError("this is a lockfile of pixi", do="name a conda-lock.yml")
+        return InputError("this is a lockfile of pixi", do="import it first: envforge import pixi.lock")
     return InputError("the lockfile has no version", do=_REMEDY)
 
 

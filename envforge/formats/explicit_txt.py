@@ -32,7 +32,7 @@ from envforge.model.lockfile import Lockfile
 __all__ = ["MARK", "from_url", "read", "write"]
 
 MARK = "@EXPLICIT"
-_LIMIT = 64_000_000
+_LIMIT = 10_000_000
 _PLATFORM = re.compile(r"#\s*platform:\s*([a-z0-9]+-[a-z0-9_]+)\s*")
 _PIP = re.compile(r"# pip (?P<name>[A-Za-z0-9._-]+) @ (?P<url>\S+)")
 _HASH = re.compile(r"(?P<md5>[0-9a-f]{32})|(?:sha256:)?(?P<sha256>[0-9a-f]{64})", re.IGNORECASE)

@@ -36,7 +36,7 @@ from envforge.model.lockfile import LockedPackage, Lockfile
 
 __all__ = ["files_host", "read", "requirement_line", "write"]
 
-_LIMIT = 64_000_000
+_LIMIT = 10_000_000
 _FILES_HOST = "files.pythonhosted.org"
 _PLATFORM = re.compile(r"#\s*platform: ([a-z0-9]+-[a-z0-9_]+)\s*")
 _PYTHON = re.compile(

@@ -38,7 +38,7 @@ __all__ = ["SPEC", "pipfile", "read", "write"]
 
 SPEC = 6
 """The version of pipenv's specification: ``_meta.pipfile-spec``."""
-_LIMIT = 64_000_000
+_LIMIT = 10_000_000
 _SECTIONS = {"main": "default", "dev": "develop"}
 _GROUPS = {section: group for group, section in _SECTIONS.items()}
 _HASH = re.compile(r"(?P<kind>[a-z0-9]+):(?P<digest>[0-9a-fA-F]+)")

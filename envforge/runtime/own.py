@@ -21,7 +21,7 @@ LAPTOP = {
     "cli/(git_driver|git_setup|merging|locked|since|specs)": "git, and what only those read",
     "bundle|demo|importing|layout|lock|mirror|render|resolvers|runtime": "the verbs of these commands",
     "export|git_setup|merge|share|sign": "and those of one file",
-    "edges/(building|cache|ranged|repository)": "building sdists, repodata, git's settings",
+    "edges/(building|cache|ranged|repository)": "building sdists, repodata, packages in part, git's settings",
     "formats/(conda_list|conda_lock|environment_pins|environment_yml|explicit_txt|hashed_requirements|pipfile"
     "|pipfile_lock|pixi_lock|pixi_manifest|pixi_toml|poetry_lock|pylock_toml|pyproject_toml"
     "|requirements_txt|uv_lock)": "specifications and lockfiles: a node reads lock.json",

@@ -460,6 +460,22 @@ def filled(builder: ChannelBuilder) -> ChannelBuilder:
     return builder
 
 
+def test_the_channel_whose_mirror_is_not_reached_is_named(
+    host: Host, filled: ChannelBuilder, envforge: Shell, other: Host
+) -> None:
+    stock(host, filled, "/good")
+    other.wanted = ADA
+    (envforge.cwd / "own.toml").write_text(
+        'keyring = false\nchannels = ["https://conda.invalid/good", "https://conda.invalid/lost"]\n[mirrors]\n'
+        f'"https://conda.invalid/good" = ["{host.url}/good"]\n'
+        f'"https://conda.invalid/lost" = ["{other.url}/lost"]\n'
+    )
+    (envforge.cwd / "environment.yml").write_text("dependencies: [a]\nplatforms: [linux-64]\n")
+    refused = envforge("lock", status=3, env={"ENVFORGE_CONFIG": "own.toml"})
+    assert "the channel answered 401" in refused.err
+    assert f"  at: https://conda.invalid/lost, fetched from {other.url}/lost\n" in refused.err
+
+
 def test_a_lock_through_a_mirror_says_the_origin(
     host: Host, filled: ChannelBuilder, envforge: Shell, tmp_path: Path
 ) -> None:

@@ -237,6 +237,17 @@ def test_a_hostile_file_takes_little_memory(kind: str, tmp_path: Path) -> None:
     assert megabytes < 200
 
 
+@pytest.mark.parametrize(
+    "words", ["export pixi", "share DIR --lockfile", "list", "git-driver text --json", "import"]
+)
+def test_no_command_reads_a_file_that_is_too_large(words: str, tmp_path: Path) -> None:
+    path = tmp_path / "x-lock.yml"
+    with path.open("wb") as file:
+        file.truncate(500_000_000)
+    ended = call(*words.replace("DIR", str(tmp_path / "new")).split(), path)
+    ended.assert_error(2, "larger than 100 MB")
+
+
 # -- whatever a file holds, reading it ends in a value or in an error that says where ------------------------
 
 TEXTS = {

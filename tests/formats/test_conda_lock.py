@@ -177,7 +177,12 @@ PLACED = "conda-lock.yml:1: "
         (put("version", "1"), "the text '1' where the version number is needed", "version", REMEDY),
         (put("version", True), "true where the version number is needed", "version", REMEDY),
         (put("version", 1.0), "the number 1.0 where the version number is needed", "version", REMEDY),
-        (put("environments", {}), "this is a lockfile of pixi", "", "name a conda-lock.yml"),
+        (
+            put("environments", {}),
+            "this is a lockfile of pixi",
+            "",
+            "import it first: envforge import pixi.lock",
+        ),
         (lambda d: d.pop("version"), "the lockfile has no version", "", REMEDY),
         (
             lambda d: (d.pop("version"), d.update(dependencies=[])),

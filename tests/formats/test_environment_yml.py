@@ -417,6 +417,12 @@ NAMED = "name each package that may be built: building runs its code on this mac
         (f"{D}- {'[' * 5000}\n", "nested too deeply", 2, "name the right file"),
         (f"{D}{'- ' * 5000}a\n", "nested too deeply", 2, "name the right file"),
         ("x" * 10_000_001, "larger than 10 MB", 0, "name the right file"),
+        (
+            f"{D}{'- a' + chr(10)}" * 50_001,
+            "more than 100,000 entries, which no such file has",
+            0,
+            "name the right file",
+        ),
     ],
 )
 def test_what_is_refused(text: str, what: str, line: int, do: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from envforge.cli.lock import command, lock_options
 from envforge.demo.channel import ChannelBuilder
 from envforge.edges.channels import channel_urls
 from envforge.errors import InputError, UnsatisfiableError
@@ -137,3 +138,11 @@ def test_what_the_specification_chooses_counts_until_the_command_line_does(world
     assert "--channel-priority" in str(world.unmet(lockfile, channel_priority="strict"))
     with pytest.raises(UnsatisfiableError):
         world.lock(channel_priority="strict")
+
+
+def test_a_channel_on_the_command_line_is_seen_from_the_working_directory(
+    other: ChannelBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = command.make_context("lock", ["-c", "./other", "-c", "conda-forge"]).params
+    assert lock_options(given, None).channels == (other.directory.as_uri(), "conda-forge")

@@ -96,8 +96,8 @@ def test_what_cannot_install_by_itself_is_refused(capsys: Capture, tmp_path: Pat
     make_bundle(tmp_path / "bare.sh", conda(PYTHON), bare=True)
     outcome = envforge(capsys, "render", "singularity", "bare.sh", "--base", BASE)
     assert outcome.status == 2
-    assert "the bundle has no runtime" in outcome.stderr
-    assert "envforge bundle" in outcome.stderr
+    assert "the bundle has no runtime" in outcome.err
+    assert "envforge bundle" in outcome.err
 
 
 def test_gpu_and_mpi_are_said_and_set(capsys: Capture, tmp_path: Path) -> None:
@@ -117,16 +117,16 @@ def test_gpu_and_mpi_are_said_and_set(capsys: Capture, tmp_path: Path) -> None:
     # What conda built looks in the environment before it heeds LD_LIBRARY_PATH.
     assert 'export LD_PRELOAD="$directory/libmpi.so.12' in image.sections["environment"]
     outcome = envforge(capsys, "render", "dockerfile", *words, "--mpi", "bind:/opt/mpi/lib")
-    assert (outcome.status, "comes before the cluster's" in outcome.stderr) == (2, True)
+    assert (outcome.status, "comes before the cluster's" in outcome.err) == (2, True)
     outcome = envforge(capsys, "render", "singularity", *words, "-o", "x.def", "--mpi", "bind:/opt/mpi/lib")
     line = "srun --mpi=pmi2 apptainer run --nv -B /opt/mpi/lib x.sif COMMAND"
-    assert f"on the cluster: {line}" in outcome.stderr
+    assert f"on the cluster: {line}" in outcome.err
     for wrong in ("bind", "bind:lib", "bind:/a b", "hybrid:/x", "none", "bind:/a;id"):
         outcome = envforge(capsys, "render", "singularity", *words, "--mpi", wrong)
         assert outcome.status == 2, wrong
     make_bundle(tmp_path / "plain.sh", conda(PYTHON))
     outcome = envforge(capsys, "render", "singularity", "plain.sh", "--base", BASE, "--mpi", "hybrid")
-    assert "the environment has no MPI" in outcome.stderr
+    assert "the environment has no MPI" in outcome.err
 
 
 def test_an_mpi_that_is_not_in_the_environment_is_the_clusters(capsys: Capture, tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_an_mpi_that_is_not_in_the_environment_is_the_clusters(capsys: Capture, 
         make_bundle(tmp_path / f"{number}.sh", conda(PYTHON), takes)
         words = (f"{number}.sh", "--base", BASE)
         outcome = envforge(capsys, "render", "singularity", *words, "-o", "x.def")
-        assert "the environment takes the cluster's MPI: name where it is, --mpi bind:" in outcome.stderr
+        assert "the environment takes the cluster's MPI: name where it is, --mpi bind:" in outcome.err
         outcome = envforge(capsys, "render", "singularity", *words, "--mpi", "hybrid")
-        assert "it takes the cluster's" in outcome.stderr
+        assert "it takes the cluster's" in outcome.err
         text, _ = rendered(capsys, *words, "--mpi", "bind:/opt/mpi/lib")
         assert "LD_PRELOAD" not in text
         outcome = envforge(capsys, "render", "dockerfile", *words, "--mpi", "bind:/opt/mpi/lib")
-        assert "\nENV LD_LIBRARY_PATH=/opt/mpi/lib\n" in outcome.stdout
+        assert "\nENV LD_LIBRARY_PATH=/opt/mpi/lib\n" in outcome.out
 
 
 def test_the_profile_of_the_nodes_says_where_their_mpi_is(capsys: Capture, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_profile_of_the_nodes_says_where_their_mpi_is(capsys: Capture, tmp_p
     }
     for (source, profile), what in refused.items():
         outcome = envforge(capsys, "render", "singularity", source, "--base", BASE, "--profile", profile)
-        assert (outcome.status, what in outcome.stderr) == (2, True), outcome.stderr
+        assert (outcome.status, what in outcome.err) == (2, True), outcome.err
     (tmp_path / "node.json").write_text(profile_json.write(replace(node, cuda="12.6")))
     words = ("own.sh", "--base", BASE, "--profile", "node.json")
     assert "LD_LIBRARY_PATH" not in rendered(capsys, *words)[0]  # the hybrid model
@@ -176,7 +176,7 @@ def test_a_prefix_is_packed_as_it_is(
     place = tmp_path_factory.mktemp("prefix", numbered=True)
     source = mirror(tmp_path / "mirror", conda(library("a", {"share/a": b"a"})))
     done = envforge(capsys, "install", source, "--prefix", place / "env")
-    assert done.status == 0, done.stderr
+    assert done.status == 0, done.err
     monkeypatch.setattr("envforge.model.image._TAKEN", ("dev",))  # where tests may write is taken in an image
     text, (build, image) = rendered(capsys, str(place / "env"), "--base", BASE)
     generation = (place / "env").resolve()
@@ -187,7 +187,7 @@ def test_a_prefix_is_packed_as_it_is(
         assert f"ln -s {generation} {place / 'env'}\n" in stage.sections["post"]
     (line,) = [line for line in text.splitlines() if line.startswith("#     tar ")]
     outcome = envforge(capsys, "render", "singularity", place / "env", "--base", BASE, "-o", "env.def")
-    (step,) = [one for one in outcome.stderr.splitlines() if one.startswith("note: next: tar")]
+    (step,) = [one for one in outcome.err.splitlines() if one.startswith("note: next: tar")]
     assert shlex.split(step.removeprefix("note: next: ")) == shlex.split(line.removeprefix("#     "))
 
 
@@ -196,8 +196,8 @@ def test_a_prefix_where_images_cannot_have_one_is_refused(capsys: Capture, tmp_p
     envforge(capsys, "install", source, "--prefix", tmp_path / "env")
     outcome = envforge(capsys, "render", "singularity", "env", "--base", BASE)
     assert outcome.status == 2
-    assert "an environment stays at the path that it was linked for" in outcome.stderr
-    assert "envforge render singularity BUNDLE" in outcome.stderr
+    assert "an environment stays at the path that it was linked for" in outcome.err
+    assert "envforge render singularity BUNDLE" in outcome.err
 
 
 def instructions(text: str) -> list[list[str]]:
@@ -207,8 +207,8 @@ def instructions(text: str) -> list[list[str]]:
 def test_a_dockerfile(capsys: Capture, tmp_path: Path) -> None:
     sha256 = make_bundle(tmp_path / "greet.sh", conda(PYTHON), target="__cuda=12.4")
     outcome = envforge(capsys, "render", "dockerfile", "greet.sh", "--base", BASE)
-    assert outcome.status == 0, outcome.stderr
-    found = instructions(outcome.stdout)
+    assert outcome.status == 0, outcome.err
+    found = instructions(outcome.out)
     assert found[0] == ["ARG", f"BASE=rockylinux@{DIGEST}"]
     assert [rest for word, rest in found if word == "FROM"] == ["$BASE AS build", "$BASE"]
     assert ["COPY", "greet.sh /envforge/bundle.sh"] in found
@@ -220,9 +220,9 @@ def test_a_dockerfile(capsys: Capture, tmp_path: Path) -> None:
     assert {"org.envforge.lock", "org.envforge.prefix", "org.envforge.platform"} < set(labels)
     assert ["ENV", "NVIDIA_VISIBLE_DEVICES=all"] in found
     assert found[-1] == ["ENTRYPOINT", '["/opt/env/.envforge/run"]']
-    assert f"ch-image pull rockylinux@{DIGEST} envforge-base" in outcome.stdout
+    assert f"ch-image pull rockylinux@{DIGEST} envforge-base" in outcome.out
     written = envforge(capsys, "render", "dockerfile", "greet.sh", "--base", BASE, "-o", "My.dockerfile")
-    assert "podman build -t greet -f My.dockerfile ." in written.stderr
+    assert "podman build -t greet -f My.dockerfile ." in written.err
     assert "-f My.dockerfile ." in (tmp_path / "My.dockerfile").read_text()
 
 
@@ -244,7 +244,7 @@ def test_what_a_dockerfile_cannot_say_is_refused(
     (tmp_path / "sub").mkdir()
     outcome = envforge(capsys, "render", "dockerfile", *words)
     assert outcome.status == 2
-    assert what in outcome.stderr
+    assert what in outcome.err
 
 
 SOURCE = RecipeSource(

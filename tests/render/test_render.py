@@ -28,8 +28,8 @@ Capture = pytest.CaptureFixture[str]
 
 def refused(capsys: Capture, *argv: str | Path) -> tuple[int, str, str, str]:
     outcome = envforge(capsys, "render", "singularity", *argv)
-    what, at, do = outcome.stderr.splitlines()
-    assert outcome.stdout == ""
+    what, at, do = outcome.err.splitlines()
+    assert outcome.out == ""
     return outcome.status, what.removeprefix("envforge: "), at.strip(), do.strip()
 
 
@@ -119,10 +119,10 @@ def test_a_file_is_written_and_the_next_commands_are_named(
 ) -> None:
     outcome = envforge(capsys, "render", "singularity", "mirror", "--base", BASE, "-o", "my env.def")
     assert outcome.status == 0
-    assert outcome.stdout == f"my env.def written: lock analysis at /opt/env, from {BASE}\n"
-    assert "python -m pip wheel --wheel-dir envforge-wheels " in outcome.stderr
-    assert "apptainer build 'my env.sif' 'my env.def'" in outcome.stderr
-    assert "APPTAINER_TMPDIR" in outcome.stderr
+    assert outcome.out == f"my env.def written: lock analysis at /opt/env, from {BASE}\n"
+    assert "python -m pip wheel --wheel-dir envforge-wheels " in outcome.err
+    assert "apptainer build 'my env.sif' 'my env.def'" in outcome.err
+    assert "APPTAINER_TMPDIR" in outcome.err
     text, _ = rendered(capsys, "mirror", "--base", BASE)
     assert (tmp_path / "my env.def").read_text(encoding="utf-8") == text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mirror", "my env.def"]
@@ -131,9 +131,9 @@ def test_a_file_is_written_and_the_next_commands_are_named(
     wheels.mkdir()
     (wheels / f"envforge_hpc-{package.__version__}-py3-none-any.whl").touch()
     outcome = envforge(capsys, "render", "singularity", "mirror", "--base", BASE, "-o", "my env.def")
-    assert "pip wheel" not in outcome.stderr
+    assert "pip wheel" not in outcome.err
     quiet = envforge(capsys, "render", "singularity", "mirror", "--base", BASE, "-o", "my env.def", "--quiet")
-    assert quiet.stderr == ""
+    assert quiet.err == ""
 
 
 def test_the_wheels_are_looked_for_beside_the_output(capsys: Capture, digest: str, tmp_path: Path) -> None:
@@ -147,14 +147,14 @@ def test_a_dry_run_writes_nothing(capsys: Capture, digest: str, tmp_path: Path) 
     outcome = envforge(
         capsys, "render", "singularity", "mirror", "--base", BASE, "-o", "env.def", "--dry-run"
     )
-    assert outcome.stdout.startswith("env.def would be written")
+    assert outcome.out.startswith("env.def would be written")
     assert [path.name for path in tmp_path.iterdir()] == ["mirror"]
 
 
 def test_json(capsys: Capture, digest: str) -> None:
     text, _ = rendered(capsys, "mirror", "--base", BASE)
     outcome = envforge(capsys, "render", "singularity", "mirror", "--base", BASE, "--json")
-    document = json.loads(outcome.stdout)
+    document = json.loads(outcome.out)
     assert document["recipe"] == text
     assert document["base"] == BASE
     assert document["lock"] == f"sha256:{digest}"
@@ -162,7 +162,7 @@ def test_json(capsys: Capture, digest: str) -> None:
     assert document["output"] is None
     assert document["next"][-1] == "APPTAINER_TMPDIR=${TMPDIR:-/tmp} apptainer build env.sif env.def"
     outcome = envforge(capsys, "render", "singularity", "mirror", "--base", BASE, "--json", "-o", "x.def")
-    document = json.loads(outcome.stdout)
+    document = json.loads(outcome.out)
     assert document["output"] == "x.def"
     assert document["next"][-1] == "APPTAINER_TMPDIR=${TMPDIR:-/tmp} apptainer build x.sif x.def"
 
@@ -318,7 +318,7 @@ def test_what_has_no_base_yet_is_said(capsys: Capture, digest: str) -> None:
     outcome = envforge(
         capsys, "render", "singularity", "mirror", "--base", "oci-archive:base.tar", "-o", "x.def"
     )
-    assert "note: base.tar is not here yet; the build needs it" in outcome.stderr
+    assert "note: base.tar is not here yet; the build needs it" in outcome.err
 
 
 def test_the_template_lies_in_the_package() -> None:

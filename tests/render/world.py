@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from envforge.cli.app import run
 from envforge.formats import conda_lock, lock_json, manifest_json
 from envforge.model.lockfile import LockedChannel, LockedPackage, Lockfile
 from envforge.model.manifest import Manifest, MirrorFile
+from tests.conftest import Ended
 
 from .apptainer_parser import Stage, parse
 
@@ -90,21 +90,14 @@ def write_mirror(directory: Path, locks: dict[str, Lockfile], *, without: str = 
     return digests
 
 
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    stdout: str
-    stderr: str
-
-
-def envforge(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> Outcome:
+def envforge(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> Ended:
     capsys.readouterr()
     status = run([str(word) for word in argv])
     captured = capsys.readouterr()
-    return Outcome(status, captured.out, captured.err)
+    return Ended(status, captured.out, captured.err)
 
 
 def rendered(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[str, list[Stage]]:
     outcome = envforge(capsys, "render", "singularity", *argv)
-    assert outcome.status == 0, outcome.stderr
-    return outcome.stdout, parse(outcome.stdout)
+    assert outcome.status == 0, outcome.err
+    return outcome.out, parse(outcome.out)

@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from envforge.errors import CouldNotError, EnvforgeError, InputError
+from envforge.model.access import Access
 from envforge.model.urls import redacted
 from envforge.resolvers.conda.request import CondaRequest
 
@@ -14,11 +15,11 @@ __all__ = ["channel_error", "is_refusal"]
 _STATUS = re.compile(r"status (?:client|server) error \((\d{3})", re.IGNORECASE)
 
 
-def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
-    """The error to raise for one of py-rattler's that is about a channel of ``request``."""
+def channel_error(error: Exception, request: CondaRequest, access: Access) -> EnvforgeError:
+    """The error to raise for one of py-rattler's that is about a channel of ``request``, or its mirror."""
     story = redacted(_whole(error))
-    url = next((u for u in request.channels if u in story), request.channels[0] if request.channels else "")
-    at = redacted(url)
+    channel, url = _meant(story, request, access)
+    at = redacted(channel) if url == channel else f"{redacted(channel)}, fetched from {redacted(url)}"
     status = _STATUS.search(story)
     if "could not find subdir" in story or (status and status[1] in ("404", "410")):
         return InputError(
@@ -55,6 +56,17 @@ def channel_error(error: Exception, request: CondaRequest) -> EnvforgeError:
         do="try again; if it stays so, the channel serves half a file or something else",
         story=story,
     )
+
+
+def _meant(story: str, request: CondaRequest, access: Access) -> tuple[str, str]:
+    """The channel that py-rattler speaks of, and the URL that it was asked for at."""
+    for channel in request.channels:
+        for place in access.places(channel):
+            if f"{redacted(place).rstrip('/')}/" in story:
+                return channel, place
+    named = [channel for channel in request.channels if redacted(channel) in story]
+    first = next(iter((*named, *request.channels)), "")
+    return first, first
 
 
 def is_refusal(error: Exception) -> bool:

@@ -121,11 +121,11 @@ class Solver:
             return asyncio.run(answer(self.gateway_with_keyring if known else self.gateway))
         except GatewayError as error:
             if known or not self._fetcher.access.keyring or not is_refusal(error):
-                raise channel_error(error, request) from error
+                raise channel_error(error, request, self._fetcher.access) from error
         try:
             return asyncio.run(answer(self.gateway_with_keyring))
         except GatewayError as error:
-            raise channel_error(error, request) from error
+            raise channel_error(error, request, self._fetcher.access) from error
 
 
 async def _solved(asked: Asked) -> list[RepoDataRecord]:
