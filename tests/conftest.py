@@ -130,7 +130,7 @@ def platform() -> str:
 
 _NEEDLESS = re.compile(
     r"include/|lib/python[^/]+/(?:encodings/(?!__init__|aliases|ascii|latin_1|utf_8\.|idna|cp437)"
-    r"|(?:__phello__|curses|dbm|distutils|lib2to3|pydoc_data|sqlite3|unittest|venv|wsgiref|xml/(?:dom|sax))/"
+    r"|(?:__phello__|curses|dbm|lib2to3|pydoc_data|sqlite3|unittest|venv|wsgiref|xml/(?:dom|sax))/"
     r"|(?:_pydecimal|_pyio|doctest|ftplib|imaplib|mailbox|nntplib|pdb|pickletools|pydoc|smtplib)\.py"
     r"|lib-dynload/_(?:codecs_|curses|dbm|gdbm|sqlite3|test|tkinter|xx))"
 )
