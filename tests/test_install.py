@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from envforge.edges.store import Store
+from envforge.node.install import InstallOptions, InstallResult, install
+from envforge.node.sources.source import MirrorSource
+from envforge.node.verify import verify_prefix
+from envforge.reporting import Recorder
 from tests.conftest import Journey, Shell, Warmed
 
 ROOT = os.geteuid() == 0
@@ -407,3 +412,34 @@ def test_a_lockfile_of_ones_own_is_installed_from_a_mirror(
     envforge(
         "install", journey.mirror, "--lock", "none", "--prefix", tmp_path / "q", status=None
     ).assert_error(2, "none")
+
+
+def test_somebody_who_was_faster_with_the_same(
+    journey: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another install makes the generation in the very instant before ours would take its name."""
+    others: list[InstallResult] = []
+    racing = [True]
+
+    def one() -> InstallResult:
+        return install(
+            MirrorSource(journey.mirror),
+            tmp_path / "p",
+            store=Store(tmp_path / "store"),
+            options=InstallOptions(jobs=1),
+            reporter=Recorder(),
+        )
+
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if target.parent.name == "p.generations" and path.name == "tree" and racing:
+            racing.clear()
+            others.append(one())
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    result = one()
+    assert result.generation == others[0].generation
+    assert verify_prefix(tmp_path / "p", jobs=1, reporter=Recorder()).differences == ()
+    assert not list((tmp_path / "p.generations").glob(".work*"))

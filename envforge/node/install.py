@@ -265,8 +265,11 @@ class _Installation:
             self._note(receipt, generation, changes)
             if built.path != generation:
                 self._clear(generation, work)
-                if not is_complete(generation):  # else another process was faster, with the same content
+                try:
                     built.path.rename(generation)
+                except OSError:
+                    if not is_complete(generation):  # else another process was faster, with the same content
+                        raise
 
     def _clear(self, generation: Path, work: Path) -> None:
         if generation.is_dir() and not is_complete(generation):  # somebody broke it
