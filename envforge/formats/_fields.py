@@ -17,6 +17,7 @@ from envforge.model import urls
 
 __all__ = [
     "Fields",
+    "check_size",
     "check_url",
     "describe",
     "located",
@@ -252,3 +253,13 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def check_size(text: str, limit: int, *, source: str) -> None:
+    """Refuse a text that no file of its kind is as long as.
+
+    :param limit: how many characters are too many, in whole millions.
+    :raises InputError: if there are more.
+    """
+    if len(text) > limit:
+        raise InputError(f"larger than {limit // 1_000_000} MB", at=source, do="name the right file")

@@ -15,7 +15,7 @@ import tomli
 import tomli_w
 
 from envforge.errors import InputError
-from envforge.formats._fields import describe, redacted, suggestion
+from envforge.formats._fields import check_size, describe, redacted, suggestion
 from envforge.formats._merges import check_merged
 
 __all__ = ["Node", "parse", "read_toml", "render"]
@@ -37,8 +37,7 @@ def read_toml(text: str, *, source: str) -> Node:
     :param source: the file's name, for errors.
     :raises InputError: if it is no TOML, too large, or nested too deeply, with the line where there is one.
     """
-    if len(text) > _LIMIT:
-        raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do=_ANOTHER_FILE)
+    check_size(text, _LIMIT, source=source)
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
         value = tomli.loads(text)

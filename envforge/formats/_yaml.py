@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from envforge.errors import InputError
-from envforge.formats._fields import redacted
+from envforge.formats._fields import check_size, redacted
 from envforge.formats._merges import check_merged
 from envforge.formats._plain_yaml import NUMBER, plainly
 
@@ -62,8 +62,7 @@ def compose(text: str, *, source: str, limit: int) -> yaml.Node:
     :param limit: how many characters are too many.
     :raises InputError: if it is no YAML, empty, too large, of too many entries, or nested too deeply.
     """
-    if len(text) > limit:
-        raise InputError(f"larger than {limit // 1_000_000} MB", at=source, do=_ANOTHER_FILE)
+    check_size(text, limit, source=source)
     # As many nodes begin as there are lines, commas and colons, or fewer.
     if len(text) > _FEW and sum(map(text.count, "\n,:")) > limit // _CHARACTERS_A_NODE:
         raise InputError(

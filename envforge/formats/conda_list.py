@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from envforge.errors import InputError
-from envforge.formats._fields import redacted
+from envforge.formats._fields import check_size, redacted
 from envforge.model.foreign import ForeignConda, ForeignLock, ForeignPypi
 
 __all__ = ["PIN", "read"]
@@ -29,8 +29,7 @@ def read(text: str, *, source: str) -> ForeignLock:
 
     :raises InputError: for a line that names no build.
     """
-    if len(text) > _LIMIT:
-        raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
+    check_size(text, _LIMIT, source=source)
     conda: list[ForeignConda] = []
     pypi: list[ForeignPypi] = []
     platform = None

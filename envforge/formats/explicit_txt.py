@@ -13,7 +13,7 @@ from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from envforge.errors import InputError
-from envforge.formats._fields import check_url, redacted
+from envforge.formats._fields import check_size, check_url, redacted
 from envforge.formats._halves import (
     HASH,
     HASHES,
@@ -109,8 +109,7 @@ def read(text: str, *, source: str) -> ForeignLock:
 
     :raises InputError: for a line that is no URL of a conda package, a hash that is none, two platforms.
     """
-    if len(text) > _LIMIT:
-        raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
+    check_size(text, _LIMIT, source=source)
     conda: list[ForeignConda] = []
     pypi: list[ForeignPypi] = []
     platform = None

@@ -16,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from envforge.errors import InputError
 from envforge.formats._draft import PYPI
-from envforge.formats._fields import redacted
+from envforge.formats._fields import check_size, redacted
 from envforge.formats._halves import (
     CONDA,
     NAMES,
@@ -111,8 +111,7 @@ def read(text: str, *, source: str) -> ForeignLock:
     :param source: the file's name, for errors.
     :raises InputError: for a line that is no pinned requirement, or an option that would need another file.
     """
-    if len(text) > _LIMIT:
-        raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
+    check_size(text, _LIMIT, source=source)
     check_merged(text, source=source)
     reading = _Reading(source=source)
     for number, line in logical_lines(text.removeprefix("\ufeff")):

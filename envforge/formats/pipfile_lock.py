@@ -16,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from envforge.errors import InputError
 from envforge.formats._draft import PYPI
-from envforge.formats._fields import Fields, describe, redacted
+from envforge.formats._fields import Fields, check_size, describe, redacted
 from envforge.formats._halves import (
     CONDA,
     GROUPS,
@@ -219,8 +219,7 @@ def _file(text: str, at: str) -> ForeignFile | None:
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
-    if len(text) > _LIMIT:
-        raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
+    check_size(text, _LIMIT, source=source)
     try:
         value = strict(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:

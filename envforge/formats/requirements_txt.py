@@ -5,8 +5,8 @@ Follows pip's documentation of the format; :mod:`envforge.formats._pip_lines` ha
 
 from __future__ import annotations
 
-from envforge.errors import InputError
 from envforge.formats._draft import Around, Draft, Place
+from envforge.formats._fields import check_size
 from envforge.formats._pip_lines import PipReader
 
 __all__ = ["read"]
@@ -20,8 +20,7 @@ def read(text: str, *, source: str, around: Around | None = None) -> Draft:
     :param source: the file's name, for errors, and for what its paths are relative to.
     :raises InputError: if something in it cannot be used, with the line.
     """
-    if len(text) > _LIMIT:
-        raise InputError(f"larger than {_LIMIT // 1_000_000} MB", at=source, do="name the right file")
+    check_size(text, _LIMIT, source=source)
     draft = Draft(source=source)
     reader = PipReader(part=draft.pip, around=around or Around())
     reader.read_file(text, Place(source=source, at=source))
